@@ -1,0 +1,39 @@
+"""What is known of a model before it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .price import Price
+
+TierName = Literal["premium", "standard", "budget", "specialised"]
+TIERS: tuple[TierName, ...] = ("premium", "standard", "budget", "specialised")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of the pool.
+
+    name: the pool's name for it; unique, what routes and ledgers say.
+    provider: the name of the endpoint that serves it (openai, together, local, simulated, replay, ...).
+    id: the provider's own model id.
+    context_window, max_output_tokens: tokens.
+    capability: 0..1, how capable the model is held to be where nobody measured it; None = guess from price and tier.
+    simulated: True for a pool that only pretends, so that every output can say so.
+    """
+
+    name: str
+    provider: str
+    id: str
+    tier: TierName
+    price: Price
+    context_window: int
+    max_output_tokens: int
+    description: str = ""
+    modalities: tuple[str, ...] = ("text",)
+    tools: bool = True
+    reasoning: bool = False
+    capability: float | None = None
+    simulated: bool = False
+    options: dict[str, object] = field(default_factory=dict, hash=False, compare=False)

@@ -1,0 +1,54 @@
+"""The command line. One file a command; each command is named like its file."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError, RequestError, XRouterError
+
+app = typer.Typer(
+    name="xrouter",
+    help="One OpenAI-compatible endpoint in front of many LLMs, driven by a learned policy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"xrouter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None: ...
+
+
+for _name in ("serve", "ask", "demo", "report", "models", "train", "evaluate", "collect"):
+    try:
+        app.command()(getattr(import_module(f"{__name__}.{_name}"), _name))
+    except ModuleNotFoundError:
+        continue
+
+
+def main() -> None:
+    """Run the command line. An XRouterError is one line on stderr: exit code 2 when the settings or the request
+    are at fault, 1 for all else."""
+    try:
+        app()
+    except XRouterError as error:
+        typer.echo(f"xrouter: {error}", err=True)
+        sys.exit(2 if isinstance(error, (ConfigurationError, RequestError)) else 1)

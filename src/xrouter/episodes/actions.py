@@ -1,0 +1,207 @@
+"""Action <-> tool call: how a language model that routes says what it wants, and reads what came back.
+
+One function a pool model, `call_<model>(optimized_system_prompt, temperature)`, and
+`select_response(call_id)`. Text without a tool call is an answer in the policy's own words.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..catalog.model import Model
+from ..errors import InvalidActionError
+from ..messages import Message, text_of
+from .episode import Action, Call, CallModels, DirectAnswer, Response, Select, Synthesis
+from .tool_answers import tagged_calls
+
+CALL_PREFIX = "call_"
+SELECT = "select_response"
+MAX_NAME_LENGTH = 64
+"""OpenAI's limit on a function's name; its alphabet is [a-zA-Z0-9_-]."""
+
+
+def tool_names(models: Iterable[Model]) -> dict[str, str]:
+    """Function name -> model name, one for each model, in order.
+
+    Names that would collide once made safe, or cut at 64 characters, are numbered: call_a_b, call_a_b_2.
+    """
+    names: dict[str, str] = {}
+    for model in models:
+        safe = CALL_PREFIX + re.sub(r"[^a-zA-Z0-9_-]", "_", model.name)
+        name, number = safe[:MAX_NAME_LENGTH], 1
+        while name in names:
+            number += 1
+            suffix = f"_{number}"
+            name = safe[: MAX_NAME_LENGTH - len(suffix)] + suffix
+        names[name] = model.name
+    return names
+
+
+def tool_schemas(pool: Iterable[Model]) -> list[dict[str, Any]]:
+    """The pool as OpenAI tools: what a policy may call, with prices (USD per million tokens) in the text."""
+    models = tuple(pool)
+    schemas = [
+        _function(name, _describe(model), _CALL_PARAMETERS, required=())
+        for name, model in zip(tool_names(models), models, strict=True)
+    ]
+    schemas.append(
+        _function(
+            SELECT,
+            "Hand over one earlier response as the final answer, unchanged.",
+            {"call_id": {"type": "string", "description": "The call_id shown with that response."}},
+            required=("call_id",),
+        )
+    )
+    return schemas
+
+
+def parse_action(message: Message, pool: Iterable[Model], *, after_calls: bool = False) -> Action:
+    """The action an assistant message stands for. `after_calls`: own words are a synthesis, not a direct answer.
+
+    Tool calls are read from `tool_calls` and, for servers that leave them in the text, from
+    `<tool_call>` blocks. Raises InvalidActionError, whose text tells the policy what to do instead.
+    """
+    models = tool_names(pool)
+    text = text_of(message.get("content"))
+    asked = [_named_arguments(call) for call in message.get("tool_calls") or ()] or tagged_calls(text)
+    if not asked:
+        if not text.strip():
+            raise InvalidActionError("empty reply: call a model, select a response or answer in words")
+        return Synthesis(text) if after_calls else DirectAnswer(text)
+    selections = [arguments for name, arguments in asked if name == SELECT]
+    if selections:
+        if len(asked) > 1:
+            raise InvalidActionError(
+                f"{SELECT} must be the only tool call of its turn, got {len(asked)} calls"
+            )
+        return Select(_text_argument(SELECT, _as_object(SELECT, selections[0]), "call_id", required=True))
+    return CallModels(tuple(_call(name, arguments, models) for name, arguments in asked))
+
+
+def render_response(
+    response: Response, *, tool_call_id: str | None = None, max_characters: int | None = None
+) -> dict[str, Any]:
+    """The response as the tool message a policy reads; long texts are cut in the middle at `max_characters`."""
+    shown: dict[str, Any] = {"call_id": response.call_id, "model": response.model}
+    if response.error is not None:
+        shown["error"] = response.error
+    if response.completion is not None:
+        shown["text"] = _cut(response.text, max_characters)
+        if response.completion.tool_calls:
+            shown["tool_calls"] = [dict(call) for call in response.completion.tool_calls]
+        if response.answer is not None:
+            shown["answer"] = _cut(response.answer, max_characters)
+    shown["output_tokens"] = response.usage.completion_tokens
+    shown["cost_usd"] = format(response.cost_usd, "f")
+    shown["seconds"] = round(response.latency_s, 3)
+    return {
+        "role": "tool",
+        "tool_call_id": tool_call_id or response.call_id,
+        "content": json.dumps(shown, ensure_ascii=False, default=str),
+    }
+
+
+_CALL_PARAMETERS: dict[str, Any] = {
+    "optimized_system_prompt": {
+        "type": "string",
+        "description": "A system prompt written for this model and this task. Optional.",
+    },
+    "temperature": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 2,
+        "description": "Sampling temperature, 0 to 2. Optional.",
+    },
+}
+
+
+def _function(
+    name: str, description: str, properties: Mapping[str, Any], *, required: Sequence[str]
+) -> dict[str, Any]:
+    parameters = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    }
+
+
+def _describe(model: Model) -> str:
+    rates = model.price.rates
+    facts = f"{model.tier} tier, ${rates.input} in / ${rates.output} out per million tokens, {model.context_window} tokens of context"
+    return f"Ask {model.name}. {model.description} ({facts})".replace("  ", " ")
+
+
+def _call(name: str, arguments: Any, models: Mapping[str, str]) -> Call:
+    model = models.get(name)
+    if model is None:
+        raise InvalidActionError(
+            f"unknown tool {name!r}: use one of {', '.join((*models, SELECT))}", param=name
+        )
+    given = _as_object(name, arguments)
+    unknown = sorted(set(given) - set(_CALL_PARAMETERS))
+    if unknown:
+        raise InvalidActionError(
+            f"{name} has no argument {unknown[0]!r}: use {' and '.join(_CALL_PARAMETERS)}", param=unknown[0]
+        )
+    prompt = _text_argument(name, given, "optimized_system_prompt", required=False)
+    return Call(model, prompt or None, _temperature(name, given.get("temperature")))
+
+
+def _named_arguments(call: Any) -> tuple[str, Any]:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InvalidActionError("a tool call must have a function with a name and arguments")
+    return function["name"], function.get("arguments")
+
+
+def _as_object(name: str, arguments: Any) -> Mapping[str, Any]:
+    if arguments is None or arguments == "":
+        return {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError as error:
+            raise InvalidActionError(
+                f"the arguments of {name} are not valid JSON ({error}): send an object", param=name
+            ) from error
+    if not isinstance(arguments, Mapping):
+        raise InvalidActionError(
+            f"the arguments of {name} must be a JSON object, got {type(arguments).__name__}", param=name
+        )
+    return arguments
+
+
+def _text_argument(name: str, arguments: Mapping[str, Any], key: str, *, required: bool) -> str:
+    value = arguments.get(key)
+    if value is None and not required:
+        return ""
+    if not isinstance(value, str) or (required and not value):
+        raise InvalidActionError(f"{name} needs {key} as a string, got {value!r}", param=key)
+    return value
+
+
+def _temperature(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 2:
+        raise InvalidActionError(
+            f"{name} needs temperature as a number from 0 to 2, got {value!r}", param="temperature"
+        )
+    return float(value)
+
+
+def _cut(text: str, max_characters: int | None) -> str:
+    if max_characters is None or len(text) <= max_characters:
+        return text
+    head = math.ceil(max_characters / 2)
+    tail = max_characters - head
+    return f"{text[:head]}\n[... {len(text) - max_characters} characters left out ...]\n{text[len(text) - tail :]}"

@@ -1,0 +1,122 @@
+"""A finished or abandoned episode as ledger entries."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import Protocol
+
+from ..catalog.model import Model
+from ..errors import XRouterError
+from ..ledger.ledger import CallEntry, EpisodeEntry
+from ..providers.pool import Pool
+from .episode import Episode, Response
+
+
+class Decider(Protocol):
+    """Who decided: a policy, or whatever stands for one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+def entries(
+    episode: Episode,
+    pool: Pool,
+    policy: Decider,
+    reference: Model | None = None,
+    error: BaseException | None = None,
+    *,
+    at: float | None = None,
+) -> tuple[EpisodeEntry, list[CallEntry]]:
+    """The rows to book: one for the episode, one for each call and one for each turn a model decided.
+
+    reference: the model savings are measured against (default: `pool.reference`). `reference_cost_usd` is what
+        it cost here if it was called once and answered; otherwise its price applied to the tokens of the answer
+        handed over, an estimate; 0 where there is no answer.
+    error: why there is no answer; at: Unix seconds, default now.
+    """
+    at = time.time() if at is None else at
+    reference = reference or pool.reference
+    calls = [_call(episode.id, pool[response.model], response, at) for response in episode.responses]
+    calls += _decisions(episode, at)
+    source = episode.answer_from
+    entry = EpisodeEntry(
+        episode_id=episode.id,
+        at=at,
+        policy=policy.name,
+        policy_version=policy.version,
+        route=route_of(episode),
+        calls=len(episode.responses),
+        answer_model=source.model if source else None,
+        stop_reason=episode.stop_reason,
+        cost_usd=episode.cost_usd,
+        reference_model=reference.name,
+        reference_cost_usd=_reference_cost(episode, reference),
+        confidence=episode.confidence,
+        latency_s=episode.latency_s,
+        cost_weight=episode.preference.cost_weight,
+        error=None if error is None else _describe(error),
+        degraded=episode.degraded,
+        simulated=any(call.simulated for call in calls),
+    )
+    return entry, calls
+
+
+def route_of(episode: Episode) -> str:
+    """Who was asked, turn by turn: "a+b > c"; "direct" when nobody was."""
+    turns = ("+".join(response.model for response in step.responses) for step in episode.steps)
+    return " > ".join(turn for turn in turns if turn) or "direct"
+
+
+def _reference_cost(episode: Episode, reference: Model) -> Decimal:
+    own = [response for response in episode.responses if response.model == reference.name and response.ok]
+    if len(own) == 1:
+        return own[0].cost_usd
+    return reference.price.cost(episode.completion.usage)
+
+
+def _call(episode_id: str, model: Model, response: Response, at: float) -> CallEntry:
+    return CallEntry(
+        call_id=response.call_id,
+        episode_id=episode_id,
+        at=at,
+        model=model.name,
+        provider=model.provider,
+        kind="call",
+        turn=response.turn,
+        usage=response.usage,
+        cost_usd=response.cost_usd,
+        latency_s=response.latency_s,
+        error=response.error,
+        simulated=model.simulated,
+    )
+
+
+def _decisions(episode: Episode, at: float) -> list[CallEntry]:
+    """The policy's own model calls; their latency is part of the episode's and not known apart."""
+    return [
+        CallEntry(
+            call_id=f"p{turn}",
+            episode_id=episode.id,
+            at=at,
+            model=model.name,
+            provider=model.provider,
+            kind="policy",
+            turn=turn,
+            usage=step.decision.usage,
+            cost_usd=model.price.cost(step.decision.usage),
+            latency_s=0.0,
+            simulated=model.simulated,
+        )
+        for turn, step in enumerate(episode.steps, start=1)
+        if (model := step.decision.policy_model) is not None
+    ]
+
+
+def _describe(error: BaseException) -> str:
+    """Our own errors speak; others give their type alone, for their text may hold anything."""
+    return error.message if isinstance(error, XRouterError) else type(error).__name__

@@ -1,0 +1,116 @@
+"""Asking models, several at once: every call ends as a Response, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..catalog.model import Model
+from ..errors import ProviderError
+from ..messages import Request, Usage
+from ..providers.pool import Pool
+from .answers import extract_answer, normalise
+from .cost import estimate_prompt_tokens
+from .episode import Call, Response
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A call about to be made: the request as the model will get it, and its predicted cost in USD."""
+
+    call_id: str
+    model: Model
+    request: Request
+    predicted_cost: Decimal
+
+
+def plan_call(request: Request, call: Call) -> Request:
+    """The client's request with what the policy wrote for this call, and nothing else changed."""
+    if call.system_prompt:
+        request = request.with_system_prompt(call.system_prompt)
+    if call.temperature is not None:
+        request = request.with_params(temperature=call.temperature)
+    return request
+
+
+async def ask_all(
+    calls: Sequence[PlannedCall],
+    pool: Pool,
+    turn: int,
+    time_left_s: float | None,
+    responses: list[Response],
+) -> None:
+    """Make the calls at the same time and append a response for each to `responses`, in the order of `calls`.
+
+    A call that has not finished after `time_left_s` seconds, or when this is cancelled, is ended and becomes
+    a failed response, booked at its estimated prompt: the upstream may charge for what it had read.
+    """
+    if not calls:
+        return
+    started = time.monotonic()
+    tasks = [asyncio.create_task(_ask(call, pool, turn)) for call in calls]
+    try:
+        await asyncio.wait(tasks, timeout=time_left_s)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        waited = time.monotonic() - started
+        for call, task in zip(calls, tasks, strict=True):
+            responses.append(_unfinished(call, turn, waited) if task.cancelled() else task.result())
+
+
+async def _ask(call: PlannedCall, pool: Pool, turn: int) -> Response:
+    started = time.monotonic()
+    error: str
+    usage = Usage()
+    try:
+        completion = await pool.provider_of(call.model).complete(call.model, call.request)
+    except ProviderError as failure:
+        error = failure.message
+        if isinstance(failure.usage, Usage):
+            usage = failure.usage
+    except Exception as failure:
+        log.exception("provider %s raised outside its contract", call.model.provider)
+        error = f"the provider broke its contract: {type(failure).__name__}"
+    else:
+        answer = completion.answer
+        if answer is None:
+            found = extract_answer(completion.text, completion.tool_calls, question=call.request.query)
+            answer = None if found is None else normalise(found)
+        return Response(
+            call_id=call.call_id,
+            model=call.model.name,
+            turn=turn,
+            completion=completion,
+            answer=answer,
+            usage=completion.usage,
+            cost_usd=call.model.price.cost(completion.usage),
+            latency_s=completion.latency_s or time.monotonic() - started,
+        )
+    return _failed(call, turn, usage, time.monotonic() - started, error)
+
+
+def _unfinished(call: PlannedCall, turn: int, waited_s: float) -> Response:
+    usage = Usage(prompt_tokens=estimate_prompt_tokens(call.request), estimated=True)
+    return _failed(call, turn, usage, waited_s, f"not finished after {waited_s:.3f} s: the call was ended")
+
+
+def _failed(call: PlannedCall, turn: int, usage: Usage, latency_s: float, error: str) -> Response:
+    return Response(
+        call_id=call.call_id,
+        model=call.model.name,
+        turn=turn,
+        completion=None,
+        answer=None,
+        usage=usage,
+        cost_usd=call.model.price.cost(usage),
+        latency_s=latency_s,
+        error=error,
+    )

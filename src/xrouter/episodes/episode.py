@@ -1,0 +1,176 @@
+"""The decision problem's vocabulary: observation, action, decision, step, episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from ..catalog.model import Model
+from ..messages import Completion, Request, Usage
+
+DEFAULT_MAX_TURNS = 3
+
+StopReason = Literal[
+    "direct", "selected", "synthesised", "simple", "turn_limit", "time_limit", "cost_limit", "failed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What the caller wants of one request.
+
+    cost_weight: lambda of the reward; 0 = quality alone. Costs are counted in units of the pool's
+        reference cost (see `rewards.cost_aware`), so the same number means the same on any pool.
+    max_cost_usd: hard cap on the whole episode; None = no cap.
+    deadline_s: seconds for the whole episode; None = none.
+    simple: exactly one decision: answer directly or one call, returned as it is.
+    """
+
+    cost_weight: float = 0.5
+    max_cost_usd: Decimal | None = None
+    deadline_s: float | None = None
+    max_turns: int = DEFAULT_MAX_TURNS
+    simple: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask one pool model, if wanted with a system prompt written for it and a temperature."""
+
+    model: str
+    system_prompt: str | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallModels:
+    """Ask these models at once."""
+
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Hand over one earlier response, by call id."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectAnswer:
+    """The policy answers by itself, before any call."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """The policy answers in its own words, after calls."""
+
+    text: str
+
+
+Action = CallModels | Select | DirectAnswer | Synthesis
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An action, how sure the policy is that the answer it would now give is right, and what deciding cost.
+
+    confidence: probability in 0..1, or None where the policy has none.
+    policy_model: the model that decided, where a language model did; its tokens are booked like any call.
+    """
+
+    action: Action
+    confidence: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    policy_model: Model | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back from one call. A failed call is a response with `error` and no completion.
+
+    answer: the final answer read from the text, normalised; None where there is none.
+    cost_usd: what the call was booked at, failed calls included.
+    """
+
+    call_id: str
+    model: str
+    turn: int
+    completion: Completion | None
+    answer: str | None
+    usage: Usage
+    cost_usd: Decimal
+    latency_s: float
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.completion is not None
+
+    @property
+    def text(self) -> str:
+        return self.completion.text if self.completion else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that a policy may see. `money_left_usd` and `time_left_s` are None where there is no limit."""
+
+    request: Request
+    pool: tuple[Model, ...]
+    preference: Preference
+    responses: tuple[Response, ...]
+    turns_left: int
+    money_left_usd: Decimal | None = None
+    time_left_s: float | None = None
+    errors: tuple[str, ...] = ()
+    """What the environment refused of the last action (an unknown tool, a call over the cap)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision and what it brought."""
+
+    decision: Decision
+    responses: tuple[Response, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A finished episode: every step, the answer handed over, and what it all cost.
+
+    answer_from: the response that was handed over; None when the policy answered itself.
+    degraded: why the answer is not what the policy wanted (a limit was hit, calls failed); None if it is.
+    """
+
+    id: str
+    request: Request
+    preference: Preference
+    steps: tuple[Step, ...]
+    completion: Completion
+    answer_from: Response | None
+    stop_reason: StopReason
+    cost_usd: Decimal
+    usage: Usage
+    latency_s: float
+    confidence: float | None = None
+    degraded: str | None = None
+
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        return tuple(response for step in self.steps for response in step.responses)
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """Models in the order they were called."""
+        return tuple(response.model for response in self.responses)
+
+    @property
+    def text(self) -> str:
+        return self.completion.text

@@ -1,0 +1,195 @@
+"""The error tree. Each error is named by the boundary it crossed.
+
+XRouterError
+├── ConfigurationError        settings, catalog or command line: nothing was started
+│   └── UnknownPriceError     a model without a price; unknown is never zero
+├── RequestError              the caller's request (HTTP 400)
+│   ├── ModelNotFoundError    no such model in the pool (404)
+│   ├── BodyTooLargeError     request body over the limit (413)
+│   ├── UnknownUrlError       no such path at the gateway (404)
+│   └── MethodNotAllowedError the path is there, the method is not (405)
+├── ProviderError             an upstream model endpoint (502)
+│   ├── ProviderTimeoutError      no answer in time (504)
+│   ├── ProviderRateLimitError    429 upstream; may carry retry_after_s (429)
+│   ├── ProviderAuthError         the key was refused (502)
+│   ├── ProviderRequestError      the upstream refused this request as invalid (400)
+│   ├── ProviderUnavailableError  refused connection, 5xx (502)
+│   │   └── CircuitOpenError      not called: it failed too often just now; never retried (502)
+│   └── ProviderResponseError     an answer that cannot be read (502)
+├── EpisodeError              an episode that ended without any answer
+│   ├── BudgetExceededError   the cost cap leaves no call affordable (402)
+│   ├── DeadlineExceededError the time limit passed before any answer (504)
+│   └── NoAnswerError         every call failed (502)
+├── InvalidActionError        a policy's output that is no action; its text is for the policy to read
+├── CheckpointError           a policy file that cannot be loaded
+├── DataError                 recorded outcomes or task files that do not fit their schema
+├── LedgerError               the ledger could not be read or written (500)
+└── ServerStoppingError       the gateway is shutting down (503)
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class XRouterError(Exception):
+    """Base of every error raised on purpose.
+
+    `status` and `type` are what the gateway answers with; `param` names the offending field.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class ConfigurationError(XRouterError):
+    code = "configuration_error"
+
+
+class UnknownPriceError(ConfigurationError):
+    code = "unknown_price"
+
+
+class RequestError(XRouterError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class ModelNotFoundError(RequestError):
+    status = 404
+    code = "model_not_found"
+
+
+class BodyTooLargeError(RequestError):
+    status = 413
+    code = "body_too_large"
+
+
+class UnknownUrlError(RequestError):
+    status = 404
+    code = "unknown_url"
+
+
+class MethodNotAllowedError(RequestError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class ProviderError(XRouterError):
+    """`model` is the pool's name of the model that failed; `retryable` is advice to the retry wrapper.
+
+    `usage` is what the upstream reported for the failed call (a `messages.Usage`), None if nothing.
+    """
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        retry_after_s: float | None = None,
+        usage: object | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.retry_after_s = retry_after_s
+        self.usage = usage
+
+
+class ProviderTimeoutError(ProviderError):
+    status = 504
+    code = "upstream_timeout"
+    retryable = True
+
+
+class ProviderRateLimitError(ProviderError):
+    status = 429
+    code = "upstream_rate_limit"
+    retryable = True
+
+
+class ProviderAuthError(ProviderError):
+    code = "upstream_auth"
+
+
+class ProviderRequestError(ProviderError):
+    status = 400
+    type = "invalid_request_error"
+    code = "upstream_invalid_request"
+
+
+class ProviderUnavailableError(ProviderError):
+    code = "upstream_unavailable"
+    retryable = True
+
+
+class CircuitOpenError(ProviderUnavailableError):
+    code = "circuit_open"
+    retryable = False
+
+
+class ProviderResponseError(ProviderError):
+    code = "upstream_bad_response"
+
+
+class EpisodeError(XRouterError):
+    """`episode` is what was spent in vain (an `episodes.episode.Episode` that stopped as "failed"), to be booked."""
+
+    type = "episode_error"
+
+    def __init__(self, message: str, *, param: str | None = None, episode: Any = None) -> None:
+        super().__init__(message, param=param)
+        self.episode = episode
+
+
+class BudgetExceededError(EpisodeError):
+    status = 402
+    code = "budget_exceeded"
+
+
+class DeadlineExceededError(EpisodeError):
+    status = 504
+    code = "deadline_exceeded"
+
+
+class NoAnswerError(EpisodeError):
+    status = 502
+    code = "no_answer"
+
+
+class InvalidActionError(XRouterError):
+    """`decision` carries what the unreadable output cost (an `episodes.episode.Decision`), None if nothing."""
+
+    code = "invalid_action"
+
+    def __init__(self, message: str, *, param: str | None = None, decision: Any = None) -> None:
+        super().__init__(message, param=param)
+        self.decision = decision
+
+
+class CheckpointError(XRouterError):
+    code = "bad_checkpoint"
+
+
+class DataError(XRouterError):
+    code = "bad_data"
+
+
+class LedgerError(XRouterError):
+    code = "ledger_error"
+
+
+class ServerStoppingError(XRouterError):
+    status = 503
+    type = "server_error"
+    code = "server_stopping"

@@ -1,0 +1,145 @@
+"""The little of HTTP that the gateway needs, on ASGI's own terms."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from typing import Any
+
+import orjson
+
+from ..errors import BodyTooLargeError, XRouterError
+from . import stream
+from .reply import error_headers, error_object
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class ClientDisconnected(Exception):  # noqa: N818 - an event, not a fault
+    """The client hung up; nobody is left to answer."""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+def request_id(scope: Scope) -> str:
+    """The client's own x-request-id if it is a plain word, else a new one."""
+    given = header(scope, b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"req_{uuid.uuid4().hex}"
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises BodyTooLargeError at the first sign of more than `limit` bytes."""
+    declared = header(scope, b"content-length") or b""
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"the body is larger than {limit} bytes; send less or raise max_body_bytes in the configuration"
+    )
+
+
+async def until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Run `work` to its end, or cancel it when the client hangs up; either way it is over on return.
+
+    Call once the body is read. Raises what `work` raised.
+    """
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        hung_up = not task.done()
+        task.cancel()
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+    if hung_up and task.cancelled():
+        raise ClientDisconnected
+    task.result()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Reply:
+    """One response, whole (`json`) or streamed (`start`, `write`, `end`)."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.request_id = request_id
+        self.started = False
+        self._send = send
+
+    async def json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
+        body = orjson.dumps(data)
+        await self._head(
+            status,
+            {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})},
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start(self, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a stream of server-sent events."""
+        await self._head(
+            200,
+            {
+                "content-type": "text/event-stream; charset=utf-8",
+                "cache-control": "no-cache",
+                "x-accel-buffering": "no",
+                **(headers or {}),
+            },
+        )
+
+    async def write(self, events: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end(self, events: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": events})
+
+    async def error(self, error: XRouterError, headers: Mapping[str, str] | None = None) -> None:
+        """An error in OpenAI's shape: the whole response, or the last event of a stream that has begun."""
+        if self.started:
+            await self.end(stream.event(error_object(error)))
+            return
+        if isinstance(error, BodyTooLargeError):
+            # The rest of the body is still on the wire and will not be read.
+            headers = {**(headers or {}), "connection": "close"}
+        await self.json(error.status, error_object(error), {**error_headers(error), **(headers or {})})
+
+    async def _head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.started = True
+        raw = [
+            (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
+        ]
+        raw.append((b"x-request-id", self.request_id.encode("ascii")))
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})

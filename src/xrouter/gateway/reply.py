@@ -1,0 +1,134 @@
+"""Answers, model lists and errors in OpenAI's shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from ..catalog.model import Model
+from ..errors import ProviderError, XRouterError
+from ..messages import Completion
+from ..providers.usage import usage_object
+from ..router import Answer
+
+
+def chat_completion(answer: Answer, created: int) -> dict[str, Any]:
+    """A chat.completion object: the answering model's whole body where it gave one, under our id and names.
+
+    `usage` counts the tokens of the answer itself; `xrouter.usage` those of the whole episode.
+    """
+    completion = answer.episode.completion
+    raw = completion.raw
+    return {
+        **raw,
+        "id": completion_id(answer.episode.id),
+        "object": "chat.completion",
+        "created": raw.get("created") or created,
+        "model": answer.model,
+        "choices": raw.get("choices")
+        or [
+            {
+                "index": 0,
+                "message": dict(completion.message),
+                "logprobs": None,
+                "finish_reason": completion.finish_reason,
+            }
+        ],
+        "usage": _usage(completion),
+        "xrouter": xrouter_object(answer),
+    }
+
+
+def _usage(completion: Completion) -> dict[str, Any]:
+    """The upstream's own usage object where it gave one, with the counts that were booked."""
+    counted = usage_object(completion.usage)
+    totals = {name: counted[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    return {**counted, **(completion.raw.get("usage") or {}), **totals}
+
+
+def completion_id(episode_id: str) -> str:
+    return f"chatcmpl-{episode_id}"
+
+
+def xrouter_object(answer: Answer) -> dict[str, Any]:
+    """What routing did and what it cost. Money is a string of exact USD; `savings` a share of the reference cost."""
+    return {
+        "episode_id": answer.episode.id,
+        "route": [list(turn) for turn in answer.route],
+        "calls": [
+            {
+                "call_id": call.call_id,
+                "model": call.model,
+                "cost_usd": dollars(call.cost_usd),
+                "prompt_tokens": call.usage.prompt_tokens,
+                "completion_tokens": call.usage.completion_tokens,
+                "latency_ms": round(call.latency_s * 1000, 1),
+                "error": call.error,
+            }
+            for call in answer.calls
+        ],
+        "stop_reason": answer.stop_reason,
+        "cost_usd": dollars(answer.cost_usd),
+        "usage": usage_object(answer.usage),
+        "reference_model": answer.reference_model,
+        "reference_cost_usd": dollars(answer.reference_cost_usd),
+        "savings": answer.savings,
+        "confidence": answer.confidence,
+        "policy": answer.policy,
+        "policy_version": answer.policy_version,
+        "degraded": answer.degraded,
+        "simulated": answer.simulated,
+    }
+
+
+def dollars(amount: Decimal) -> str:
+    return format(amount, "f")
+
+
+def model_list(models: Iterable[Model], presets: Iterable[str], created: int) -> dict[str, Any]:
+    """GET /v1/models: the policy, its presets, then every model of the pool."""
+    own = ["xrouter", *(f"xrouter:{preset}" for preset in presets)]
+    return {
+        "object": "list",
+        "data": [
+            *({"id": name, "object": "model", "created": created, "owned_by": "xrouter"} for name in own),
+            *(_model_object(model, created) for model in models),
+        ],
+    }
+
+
+def _model_object(model: Model, created: int) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": created,
+        "owned_by": model.provider,
+        "xrouter": {
+            "tier": model.tier,
+            "context_window": model.context_window,
+            "max_output_tokens": model.max_output_tokens,
+            "input_usd_per_million": dollars(model.price.rates.input),
+            "output_usd_per_million": dollars(model.price.rates.output),
+            "simulated": model.simulated,
+        },
+    }
+
+
+def error_object(error: XRouterError) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def error_headers(error: XRouterError) -> Mapping[str, str]:
+    """Retry-After, in whole seconds, where the upstream gave one."""
+    if isinstance(error, ProviderError) and error.retry_after_s is not None:
+        return {"retry-after": str(max(0, math.ceil(error.retry_after_s)))}
+    return {}

@@ -1,0 +1,84 @@
+"""The gateway on a socket: uvicorn with uvloop and httptools."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+
+from ..errors import ConfigurationError
+from .asgi import ASGIApp
+
+SHUTDOWN_GRACE_S = 10
+"""How long requests under way may take to finish once the server is told to stop, in seconds."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ConfigurationError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error}; choose another --host or --port (0 = any free port)"
+        ) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL to call: a wildcard address is shown as loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(app: ASGIApp, *, grace_s: int = SHUTDOWN_GRACE_S) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop=_loop(),
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=grace_s,
+        )
+    )
+
+
+@asynccontextmanager
+async def running(
+    app: ASGIApp, listener: socket.socket, *, grace_s: int = SHUTDOWN_GRACE_S
+) -> AsyncIterator[asyncio.Task[None]]:
+    """The app served on the running loop until the block is left; the task ends when the server is told to stop."""
+    server = make_server(app, grace_s=grace_s)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not (server.started or task.done()):  # noqa: ASYNC110 - uvicorn has no event to wait for
+            await asyncio.sleep(0.005)
+        yield task
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _loop() -> Any:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return "asyncio"
+    return "uvloop"
+
+
+def loop_factory() -> Callable[[], Any] | None:
+    """For asyncio.Runner: uvloop's loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

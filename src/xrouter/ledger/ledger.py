@@ -1,0 +1,61 @@
+"""What is booked, and the protocol of the books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol, runtime_checkable
+
+from ..messages import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class CallEntry:
+    """One call of one model, failed ones included. `at` is Unix seconds, `kind` is 'call' or 'policy'."""
+
+    call_id: str
+    episode_id: str
+    at: float
+    model: str
+    provider: str
+    kind: str
+    turn: int
+    usage: Usage
+    cost_usd: Decimal
+    latency_s: float
+    error: str | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeEntry:
+    """One request, whole. `reference_cost_usd` is what the reference model alone would have cost (an estimate
+    unless the reference model itself was called)."""
+
+    episode_id: str
+    at: float
+    policy: str
+    policy_version: str
+    route: str
+    calls: int
+    answer_model: str | None
+    stop_reason: str
+    cost_usd: Decimal
+    reference_model: str
+    reference_cost_usd: Decimal
+    confidence: float | None
+    latency_s: float
+    cost_weight: float
+    error: str | None = None
+    degraded: str | None = None
+    simulated: bool = False
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """Append-only. `book` returns once the rows are durable, all of them or none; raises LedgerError."""
+
+    async def book(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None: ...
+
+    async def aclose(self) -> None: ...

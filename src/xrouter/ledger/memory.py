@@ -1,0 +1,46 @@
+"""Books in memory: for tests and notebooks. Nothing survives the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import LedgerError
+from .ledger import CallEntry, EpisodeEntry
+from .totals import DEFAULT_TOP_ROUTES, Totals, totals_of, within
+
+
+class MemoryLedger:
+    """`episodes` and `calls` hold what was booked, in order."""
+
+    def __init__(self) -> None:
+        self.episodes: list[EpisodeEntry] = []
+        self.calls: list[CallEntry] = []
+        self._episode_ids: set[str] = set()
+        self._closed = False
+
+    async def book(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None:
+        if self._closed:
+            raise LedgerError("the ledger is closed: open another")
+        if episode.episode_id in self._episode_ids:
+            raise LedgerError(
+                f"episode {episode.episode_id!r} is booked already: every episode needs its own id"
+            )
+        ids = [(call.episode_id, call.call_id) for call in calls]
+        if len(set(ids)) != len(ids):
+            raise LedgerError(f"episode {episode.episode_id!r} names a call twice: call ids must differ")
+        self._episode_ids.add(episode.episode_id)
+        self.episodes.append(episode)
+        self.calls.extend(calls)
+
+    def totals(
+        self, since: float | None = None, until: float | None = None, *, top_routes: int = DEFAULT_TOP_ROUTES
+    ) -> Totals:
+        """What was booked at times in [since, until), Unix seconds."""
+        return totals_of(
+            [episode for episode in self.episodes if within(episode.at, since, until)],
+            [call for call in self.calls if within(call.at, since, until)],
+            top_routes=top_routes,
+        )
+
+    async def aclose(self) -> None:
+        self._closed = True

@@ -1,0 +1,253 @@
+"""Books in one SQLite file: durable, append-only, exact; many processes may write to it.
+
+One thread owns the writing connection. Bookings that arrive while it commits go into the next commit
+together, so many requests share one flush to disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+from ..errors import LedgerError
+from ..messages import Usage
+from .faults import is_busy, ledger_error
+from .ledger import CallEntry, EpisodeEntry
+from .schema import (
+    INSERT_CALL,
+    INSERT_EPISODE,
+    call_row,
+    create_or_check,
+    episode_row,
+    read_call,
+    read_episode,
+)
+from .totals import DEFAULT_TOP_ROUTES, EXACT, ModelTotals, RouteTotals, Totals, ordered
+
+BUSY_TIMEOUT_S = 10.0
+MAX_BATCH = 256
+
+
+class _Booking(Future[None]):
+    """The rows of one episode and the promise that they are on disk."""
+
+    def __init__(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None:
+        super().__init__()
+        self.episode = episode_row(episode)
+        self.calls = [call_row(call) for call in calls]
+
+
+class SqliteLedger:
+    """Opens or makes the file at `path` (its folder too). Opening and reading block; `book` does not.
+
+    busy_timeout_s: how long a write waits for other processes.
+    Raises LedgerError when the file cannot be opened or written, is locked, or is of another version.
+    """
+
+    def __init__(self, path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.path = Path(path)
+        self._busy_timeout_s = busy_timeout_s
+        self._queue: queue.SimpleQueue[_Booking | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        connection = self._open()
+        self._thread = threading.Thread(target=self._write, args=(connection,), name="ledger", daemon=True)
+        self._thread.start()
+
+    async def book(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None:
+        """Commit an episode and its calls. Once begun, a booking is written even if the wait is cancelled."""
+        booking = _Booking(episode, calls)
+        with self._lock:
+            if self._closed:
+                raise LedgerError(f"the ledger {self.path} is closed: open another")
+            self._queue.put(booking)
+        await asyncio.shield(asyncio.wrap_future(booking))
+
+    def totals(
+        self, since: float | None = None, until: float | None = None, *, top_routes: int = DEFAULT_TOP_ROUTES
+    ) -> Totals:
+        """What was booked at times in [since, until), Unix seconds. Blocks: on an event loop use a thread."""
+        try:
+            with closing(self._reader()) as connection:
+                return _totals(connection, since, until, top_routes)
+        except sqlite3.Error as error:
+            raise ledger_error(self.path, error) from error
+
+    def entries(self, episode_id: str) -> tuple[EpisodeEntry, list[CallEntry]] | None:
+        """The rows of one episode, None if it was never booked. Blocks."""
+        try:
+            with closing(self._reader()) as connection:
+                row = connection.execute(
+                    "SELECT * FROM episodes WHERE episode_id = ?", (episode_id,)
+                ).fetchone()
+                calls = connection.execute(
+                    "SELECT * FROM calls WHERE episode_id = ? ORDER BY rowid", (episode_id,)
+                ).fetchall()
+        except sqlite3.Error as error:
+            raise ledger_error(self.path, error) from error
+        return None if row is None else (read_episode(row), [read_call(call) for call in calls])
+
+    async def aclose(self) -> None:
+        """Write what is waiting, then close. A second call does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _open(self) -> sqlite3.Connection:
+        """The writing connection. Turning on WAL does not wait for others by itself, so this tries again."""
+        give_up = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                return self._connect()
+            except (OSError, sqlite3.Error) as error:
+                if not is_busy(error) or time.monotonic() >= give_up:
+                    raise ledger_error(self.path, error) from error
+            time.sleep(0.02)
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            create_or_check(connection, str(self.path))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None)
+        connection.execute("PRAGMA query_only = ON")
+        connection.create_aggregate("exact_sum", 1, _ExactSum)  # type: ignore[arg-type]
+        return connection
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        """The writer thread: take all that waits, commit it at once, keep the promises."""
+        with closing(connection):
+            last = False
+            while not last:
+                batch = [self._queue.get()]
+                while len(batch) < MAX_BATCH and not self._queue.empty():
+                    batch.append(self._queue.get())
+                last = None in batch
+                bookings = [booking for booking in batch if booking is not None]
+                if bookings:
+                    self._commit(connection, bookings)
+
+    def _commit(self, connection: sqlite3.Connection, bookings: Sequence[_Booking]) -> None:
+        failed: dict[_Booking, LedgerError] = {}
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for booking in bookings:
+                error = self._insert(connection, booking)
+                if error is not None:
+                    failed[booking] = error
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failed = dict.fromkeys(bookings, ledger_error(self.path, error))
+        for booking in bookings:
+            if booking in failed:
+                booking.set_exception(failed[booking])
+            else:
+                booking.set_result(None)
+
+    def _insert(self, connection: sqlite3.Connection, booking: _Booking) -> LedgerError | None:
+        """Insert one booking's rows, all or none; a booking at fault does not harm the others of its commit."""
+        connection.execute("SAVEPOINT booking")
+        try:
+            connection.execute(INSERT_EPISODE, booking.episode)
+            connection.executemany(INSERT_CALL, booking.calls)
+        except (
+            sqlite3.IntegrityError,
+            sqlite3.InterfaceError,
+            sqlite3.ProgrammingError,
+            OverflowError,
+            TypeError,
+            ValueError,
+        ) as error:
+            connection.execute("ROLLBACK TO booking")
+            connection.execute("RELEASE booking")
+            return LedgerError(f"episode {booking.episode[0]!r} cannot be booked: {error}")
+        connection.execute("RELEASE booking")
+        return None
+
+
+class _ExactSum:
+    """SQL aggregate: the sum of decimal texts as decimal text."""
+
+    def __init__(self) -> None:
+        self.total = Decimal(0)
+
+    def step(self, amount: str) -> None:
+        self.total = EXACT.add(self.total, Decimal(amount))
+
+    def finalize(self) -> str:
+        return format(self.total, "f")
+
+
+def _totals(
+    connection: sqlite3.Connection, since: float | None, until: float | None, top_routes: int
+) -> Totals:
+    when = "at >= ? AND at < ?"
+    span = (float("-inf") if since is None else since, float("inf") if until is None else until)
+    connection.execute("BEGIN")
+    requests, failed_requests, spend, reference, simulated = connection.execute(
+        "SELECT count(*), count(error), exact_sum(cost_usd), exact_sum(reference_cost_usd), "
+        f"total(simulated) FROM episodes WHERE {when}",
+        span,
+    ).fetchone()
+    routes = [
+        RouteTotals(route, count, Decimal(cost))
+        for route, count, cost in connection.execute(
+            f"SELECT route, count(*) AS n, exact_sum(cost_usd) FROM episodes WHERE {when} "
+            "GROUP BY route ORDER BY n DESC, route LIMIT ?",
+            (*span, top_routes),
+        )
+    ]
+    rows = connection.execute(
+        "SELECT model, count(*), count(error), exact_sum(cost_usd), sum(prompt_tokens), sum(completion_tokens), "
+        f"sum(cached_tokens), sum(reasoning_tokens), max(estimated) FROM calls WHERE {when} GROUP BY model",
+        span,
+    ).fetchall()
+    connection.execute("COMMIT")
+    calls = sum(row[1] for row in rows)
+    models = [
+        ModelTotals(
+            model=row[0],
+            calls=row[1],
+            failed_calls=row[2],
+            cost_usd=Decimal(row[3]),
+            usage=Usage(row[4], row[5], row[6], row[7], bool(row[8])),
+            share=row[1] / calls,
+        )
+        for row in rows
+    ]
+    by_cost, by_requests = ordered(models, routes, top_routes)
+    return Totals(
+        requests=requests,
+        failed_requests=failed_requests,
+        calls=calls,
+        failed_calls=sum(model.failed_calls for model in models),
+        spend_usd=Decimal(spend or 0),
+        reference_usd=Decimal(reference or 0),
+        usage=sum((model.usage for model in models), Usage()),
+        models=by_cost,
+        routes=by_requests,
+        simulated_share=simulated / requests if requests else 0.0,
+    )

@@ -1,0 +1,105 @@
+"""Serves an array policy: one observation becomes a batch of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..catalog.model import Model
+from ..episodes.agreement import agreement_classes
+from ..episodes.cost import estimate_prompt_tokens
+from ..episodes.episode import Call, CallModels, Decision, Observation, Select
+from ..messages import Request
+from .states import ArrayPolicy, Bools, Floats, States
+
+
+class ServedPolicy:
+    """An `ArrayPolicy` as a `Policy`."""
+
+    def __init__(self, inner: ArrayPolicy) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.version = inner.version
+
+    async def act(self, observation: Observation) -> Decision:
+        return self.decide(observation)
+
+    def decide(self, observation: Observation) -> Decision:
+        """The decision, without an event loop."""
+        states = observe(observation)
+        choices = self.inner.decide(self._encode(observation.request.query), states)
+        confidence = float(choices.confidence_B[0])
+        sure = None if np.isnan(confidence) else confidence
+        selected = int(choices.select_B[0])
+        if selected >= 0:
+            name = observation.pool[selected].name
+            response = next(r for r in reversed(observation.responses) if r.model == name and r.ok)
+            return Decision(Select(response.call_id), sure)
+        called = np.flatnonzero(choices.call_BM[0])
+        return Decision(CallModels(tuple(Call(observation.pool[i].name) for i in called)), sure)
+
+    def _encode(self, query: str) -> Floats:
+        return self.inner.encode([query])
+
+
+def observe(observation: Observation) -> States:
+    """The observation as arrays. Of several responses of one model the last one counts."""
+    pool, request = observation.pool, observation.request
+    position = {model.name: i for i, model in enumerate(pool)}
+    size = (1, len(pool))
+    responded, failed = np.zeros(size, bool), np.zeros(size, bool)
+    answer, tokens, cost = np.full(size, -1, np.int64), np.zeros(size), np.zeros(size)
+    classes = agreement_classes([response.answer for response in observation.responses])
+    for response, answer_class in zip(observation.responses, classes, strict=True):
+        at = (0, position[response.model])
+        responded[at], failed[at] = response.ok, not response.ok
+        answer[at] = answer_class
+        tokens[at] = response.usage.completion_tokens
+        cost[at] += float(response.cost_usd)
+    prompt_tokens = estimate_prompt_tokens(request)
+    preference = observation.preference
+    turns_left = 1 if preference.simple else observation.turns_left
+    return States(
+        models=pool,
+        cost_weight_B=np.array([preference.cost_weight]),
+        turns_left_B=np.array([turns_left]),
+        money_left_B=np.array(
+            [np.inf if observation.money_left_usd is None else float(observation.money_left_usd)]
+        ),
+        prompt_tokens_B=np.array([prompt_tokens], np.float64),
+        allowed_BM=able_M(pool, request, prompt_tokens)[None] & ~responded & ~failed,
+        responded_BM=responded,
+        failed_BM=failed,
+        answer_BM=answer,
+        tokens_BM=tokens,
+        cost_BM=cost,
+    )
+
+
+def able_M(pool: tuple[Model, ...], request: Request, prompt_tokens: int) -> Bools:
+    """Models that can take this request: context window, tools, images. All of them where none fits."""
+    needs = {"image"} if has_image(request) else set()
+    needs_tools = bool(request.params.get("tools"))
+    able = np.array(
+        [
+            prompt_tokens < model.context_window
+            and (model.tools or not needs_tools)
+            and needs <= set(model.modalities)
+            for model in pool
+        ]
+    )
+    return able if able.any() else np.ones(len(pool), bool)
+
+
+def has_image(request: Request) -> bool:
+    def is_image(part: Any) -> bool:
+        return isinstance(part, Mapping) and part.get("type") in ("image_url", "input_image", "image")
+
+    return any(
+        is_image(part)
+        for message in request.messages
+        if isinstance(message.get("content"), list)
+        for part in message["content"]
+    )

@@ -1,0 +1,156 @@
+"""Policies on disk: one .npz file of arrays and a JSON header, read without torch and without unpickling.
+
+A run folder holds it as policy.npz. `load_policy` also takes the name of a baseline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..catalog.model import Model
+from ..errors import CheckpointError
+from .arrays import ServedPolicy
+from .baselines import baseline, baseline_names
+from .features import FEATURES
+from .network import NetworkPolicy, Payoff
+from .policy import Policy
+from .profiles import Profiles
+from .text import TextEncoder
+
+FORMAT = 1
+FILE_NAME = "policy.npz"
+PACKAGED = "default.npz"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a policy comes from. `trained_on`: one entry a set, {"name", "split", "queries", "models"}."""
+
+    trained_on: tuple[Mapping[str, Any], ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> None:
+    """Writes the checkpoint whole or not at all."""
+    header = {
+        "format": FORMAT,
+        "kind": "network",
+        "features": list(FEATURES),
+        "name": policy.name,
+        "version": policy.version,
+        "payoff": {"bonus": policy.payoff.bonus, "cap": policy.payoff.cap},
+        "model_names": list(policy.profiles.names),
+        "typical_prompt_tokens": policy.profiles.typical_prompt_tokens,
+        "sharpness": policy.encoder.sharpness,
+        "trained_on": list(provenance.trained_on),
+        "config": dict(provenance.config),
+    }
+    half = np.float16
+    arrays: dict[str, Any] = {
+        "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+        "buckets": policy.encoder.buckets_V.astype(np.int32),
+        "idf": policy.encoder.idf_V,
+        "projection": policy.encoder.projection_VD.astype(half),
+        "landmarks": policy.encoder.landmarks_LD,
+        "skill": policy.profiles.skill_ND,
+        "tokens": policy.profiles.tokens_ND,
+        "tokens_scale": policy.profiles.tokens_scale_N,
+        "typical": policy.profiles.typical_D,
+        "descriptor_weights": policy.profiles.descriptor_weights,
+        **{f"network.{name}": value for name, value in policy.parameters.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(part, path)
+
+
+def load_network(source: str | Path | None = None) -> NetworkPolicy:
+    """A network policy from a run folder or a file; None is the one that ships with the package.
+
+    Raises CheckpointError saying what does not fit: no such file, not a checkpoint, another format or features.
+    """
+    arrays, header = _read(source)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{source}: checkpoint format {header.get('format')!r}, this version reads {FORMAT}; train it again"
+        )
+    if header.get("features") != list(FEATURES):
+        raise CheckpointError(
+            f"{source}: the checkpoint reads other features than this version; train it again"
+        )
+    try:
+        return NetworkPolicy(
+            encoder=TextEncoder(
+                buckets_V=arrays["buckets"].astype(np.int64),
+                idf_V=arrays["idf"],
+                projection_VD=arrays["projection"].astype(np.float32),
+                landmarks_LD=arrays["landmarks"],
+                sharpness=header["sharpness"],
+            ),
+            profiles=Profiles(
+                names=tuple(header["model_names"]),
+                skill_ND=arrays["skill"],
+                tokens_ND=arrays["tokens"],
+                tokens_scale_N=arrays["tokens_scale"],
+                typical_D=arrays["typical"],
+                typical_prompt_tokens=header["typical_prompt_tokens"],
+                descriptor_weights=arrays["descriptor_weights"],
+            ),
+            parameters={k.removeprefix("network."): v for k, v in arrays.items() if k.startswith("network.")},
+            payoff=Payoff(**header["payoff"]),
+            name=header["name"],
+            version=header["version"],
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{source}: the checkpoint lacks {error.args[0]!r}; train it again") from None
+
+
+def read_provenance(source: str | Path | None = None) -> Provenance:
+    """Raises CheckpointError as `load_network` does."""
+    _, header = _read(source)
+    return Provenance(tuple(header.get("trained_on", ())), header.get("config", {}))
+
+
+def load_policy(source: str | Path | None, models: Sequence[Model]) -> Policy:
+    """A policy ready to serve this pool: a run folder, a checkpoint file, a baseline's name or (None) the packaged one."""
+    if isinstance(source, str) and (
+        source in baseline_names() or source in [model.name for model in models]
+    ):
+        return ServedPolicy(baseline(source))
+    return ServedPolicy(load_network(source))
+
+
+def _read(source: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    if source is None:
+        with resources.as_file(resources.files(__package__) / PACKAGED) as path:
+            return _arrays(path)
+    path = Path(source)
+    return _arrays(path / FILE_NAME if path.is_dir() else path)
+
+
+def _arrays(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"no policy at {path}: give a run folder of `xrouter train`, a checkpoint file, or one of "
+            f"{', '.join(baseline_names())}"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop("header").tobytes())
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is not a policy checkpoint ({type(error).__name__})") from error
+    if not isinstance(header, dict) or header.get("kind") != "network":
+        raise CheckpointError(f"{path} is not a network policy's checkpoint")
+    return arrays, header

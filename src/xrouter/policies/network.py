@@ -1,0 +1,233 @@
+"""The network policy: reads every model as a row of features, then adds models to the turn or stops.
+
+Axes: B episodes, M models, F features, H hidden units, A = M + 1 choices (add model m, or go).
+
+A turn is a short sequence of choices: "add model m" puts m on the turn's list, "go" calls the list, or hands
+over the best response when the list is empty. Sets of any size are reached without enumerating them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalog.model import Model
+from .features import FEATURES, Prior, features, logit
+from .profiles import PoolProfile, Profiles
+from .states import Bools, Choices, Floats, States
+from .text import TextEncoder
+
+HIDDEN = 64
+MAX_CALLS_PER_TURN = 4
+FORBIDDEN = -1e9
+HOPELESS_PENALTY = 1.2
+"""A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1."""
+
+Parameters = Mapping[str, Any]
+"""Arrays of either library: the same forward pass trains in torch and serves in NumPy."""
+
+
+def initial_parameters(seed: int, hidden: int = HIDDEN) -> dict[str, NDArray[np.float32]]:
+    """He initialisation; output layers start at zero, so an untrained policy follows the profiles alone."""
+    rng = np.random.default_rng(seed)
+
+    def weight(rows: int, columns: int) -> NDArray[np.float32]:
+        return (rng.standard_normal((rows, columns)) * np.sqrt(2.0 / rows)).astype(np.float32)
+
+    width = len(FEATURES)
+    return {
+        "w1": weight(width, hidden),
+        "b1": np.zeros(hidden, np.float32),
+        "w2": weight(hidden, hidden),
+        "w_all": weight(hidden, hidden),
+        "w_responded": weight(hidden, hidden),
+        "b2": np.zeros(hidden, np.float32),
+        "w3": np.zeros((hidden, 2), np.float32),
+        "b3": np.zeros(2, np.float32),
+        "w4": weight(hidden, hidden),
+        "b4": np.zeros(hidden, np.float32),
+        "w5": np.zeros((hidden, 2), np.float32),
+        "b5": np.zeros(2, np.float32),
+    }
+
+
+def forward(p: Parameters, x_BMF: Any, in_pool_BM1: Any, responded_BM1: Any) -> tuple[Any, Any, Any]:
+    """Returns (correct_BM, add_BM, go_B2) as corrections to the hand-made starting points of `evaluate`.
+
+    correct: logit that the model's answer is right; add: value of adding the model to the turn;
+    go_B2: value of calling the list, and of handing over. ReLU is written h * (h > 0) so that both libraries run it.
+    """
+    h = x_BMF @ p["w1"] + p["b1"]
+    h = h * (h > 0) * in_pool_BM1
+    count = in_pool_BM1.sum(1) + 1e-6
+    responses = responded_BM1.sum(1) + 1e-6
+    context = (h.sum(1) / count) @ p["w_all"] + ((h * responded_BM1).sum(1) / responses) @ p["w_responded"]
+    h = h @ p["w2"] + context[:, None, :] + p["b2"]
+    h = h * (h > 0) * in_pool_BM1
+    out = h @ p["w3"] + p["b3"]
+    g = (h.sum(1) / count) @ p["w4"] + p["b4"]
+    g = g * (g > 0)
+    return out[:, :, 0], out[:, :, 1], g @ p["w5"] + p["b5"]
+
+
+@dataclass(frozen=True)
+class Payoff:
+    """The reward the policy was trained on, as a function of P(right) and penalty = lambda * cost.
+
+    cap None: chance * bonus - penalty, every call is charged (`rewards.linear`).
+    cap c_max: chance * (bonus - min(penalty, c_max)), only a right answer pays (`rewards.cost_aware`).
+    """
+
+    bonus: float = 1.0
+    cap: float | None = None
+
+    def __call__(self, chance: Floats, penalty: Floats) -> Floats:
+        if self.cap is None:
+            return chance * self.bonus - penalty
+        return chance * (self.bonus - np.minimum(penalty, self.cap))
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """One choice for each of B episodes. legal_BA; offset_BA is the value before the network's correction."""
+
+    chance_BM: Floats
+    offset_BA: Floats
+    legal_BA: Bools
+
+
+def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
+    """Which models may be added and whether the turn may end; always at least one where a call can be paid."""
+    listed = pending_BM.sum(1)
+    responded = states.responded_BM.any(1)
+    penalty = states.cost_weight_B[:, None] * prior.cost_BM / prior.reference_cost
+    left = states.money_left_B - (prior.cost_BM * pending_BM).sum(1)
+    callable_ = states.allowed_BM & ~pending_BM & (prior.cost_BM <= left[:, None])
+    cheapest = prior.cost_BM == np.where(callable_, prior.cost_BM, np.inf).min(1)[:, None]
+    first = ~responded & (listed == 0)
+    worthwhile = (penalty <= HOPELESS_PENALTY) | (cheapest & first[:, None])
+    last_turn = states.turns_left_B <= 1
+    may_add = np.where(last_turn, first, listed < MAX_CALLS_PER_TURN)
+    legal_BA = np.empty((len(states), prior.cost_BM.shape[1] + 1), bool)
+    legal_BA[:, :-1] = callable_ & worthwhile & may_add[:, None]
+    legal_BA[:, -1] = (listed > 0) | responded
+    return legal_BA
+
+
+def choice(
+    prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, payoff: Payoff
+) -> Choice:
+    """Chances after the network's correction `correct_BM` (logits), and the value each choice starts from.
+
+    Starting points: adding m is worth the better of m and the best response, at the added cost; calling the list
+    is worth the best of it; handing over is worth the best response.
+    """
+    chance_BM = 1.0 / (1.0 + np.exp(-np.clip(logit(prior.chance_BM) + correct_BM, -12.0, 12.0)))
+    weight = states.cost_weight_B / prior.reference_cost
+    spent_B = weight * (states.cost_BM.sum(1) + (prior.cost_BM * pending_BM).sum(1))
+    at_hand = np.where(states.responded_BM | pending_BM, chance_BM, 0.0).max(1)
+    offset_BA = np.empty((len(states), chance_BM.shape[1] + 1))
+    offset_BA[:, :-1] = payoff(
+        np.maximum(chance_BM, at_hand[:, None]), spent_B[:, None] + weight[:, None] * prior.cost_BM
+    )
+    offset_BA[:, -1] = payoff(at_hand, spent_B)
+    return Choice(chance_BM, offset_BA, legal_choices(prior, states, pending_BM))
+
+
+def value_correction(add_BM: Any, go_B2: Any, listed_B1: Any, concatenate: Any) -> Any:
+    """The network's corrections as one value per choice; "go" has one for calling and one for handing over."""
+    go_B1 = go_B2[:, :1] * listed_B1 + go_B2[:, 1:] * (1 - listed_B1)
+    return concatenate([add_BM, go_B1], 1)
+
+
+def best_response_M(chance_BM: Floats, states: States) -> NDArray[np.int64]:
+    """The response with the highest chance, -1 where there is none."""
+    ranked = np.where(states.responded_BM, chance_BM, -1.0)
+    return np.where(states.responded_BM.any(1), ranked.argmax(1), -1)
+
+
+class NetworkPolicy:
+    """An `ArrayPolicy`. Everything it needs is in its checkpoint; NumPy alone runs it."""
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        profiles: Profiles,
+        parameters: Mapping[str, NDArray[np.float32]],
+        payoff: Payoff,
+        *,
+        name: str = "network",
+        version: str = "0",
+    ) -> None:
+        self.encoder = encoder
+        self.profiles = profiles
+        self.parameters = parameters
+        self.payoff = payoff
+        self.name = name
+        self.version = version
+        self._pool: tuple[tuple[Model, ...], PoolProfile] | None = None
+
+    def encode(self, queries: Sequence[str]) -> Floats:
+        return self.encoder.encode(queries).astype(np.float64)
+
+    def prior(self, text_BD: Floats, states: States) -> Prior:
+        profile = self.pool_profile(states.models)
+        tokens_BM = profile.tokens_BM(text_BD)
+        return Prior(
+            chance_BM=profile.chance_BM(text_BD),
+            tokens_BM=tokens_BM,
+            cost_BM=profile.cost_BM(tokens_BM, states.prompt_tokens_B),
+            known_BM=np.broadcast_to(profile.known_M, tokens_BM.shape),
+            reference_cost=profile.reference_cost,
+        )
+
+    def decide(self, text_BD: Floats, states: States) -> Choices:
+        prior = self.prior(text_BD, states)
+        pending_BM = np.zeros_like(states.allowed_BM)
+        select_B = np.full(len(states), -1, np.int64)
+        confidence_B = np.full(len(states), np.nan)
+        active = np.arange(len(states))
+        while len(active):
+            some = states.rows(active)
+            pick, chance_BM = self._choose(prior.rows(active), some, pending_BM[active])
+            stop = pick == some.allowed_BM.shape[1]
+            pending_BM[active[~stop], pick[~stop]] = True
+            best = best_response_M(chance_BM, some)
+            ended = active[stop]
+            empty = ~pending_BM[ended].any(1)
+            select_B[ended[empty]] = best[stop][empty]
+            at_hand = np.where(some.responded_BM | pending_BM[active], chance_BM, 0.0).max(1)
+            confidence_B[active] = at_hand
+            active = active[~stop]
+        return Choices(pending_BM, select_B, confidence_B)
+
+    def _choose(
+        self, prior: Prior, states: States, pending_BM: Bools
+    ) -> tuple[NDArray[np.int64], Floats]:
+        x_BMF = features(prior, states, pending_BM)
+        in_pool, responded = pool_masks(states, pending_BM)
+        correct_BM, add_BM, go_B2 = forward(self.parameters, x_BMF, in_pool, responded)
+        now = choice(prior, states, pending_BM, correct_BM, self.payoff)
+        listed_B1 = pending_BM.any(1, keepdims=True).astype(np.float32)
+        value_BA = now.offset_BA + value_correction(add_BM, go_B2, listed_B1, np.concatenate)
+        pick = np.where(now.legal_BA, value_BA, FORBIDDEN).argmax(1)
+        nothing = ~now.legal_BA.any(1)
+        pick[nothing] = states.allowed_BM.shape[1]
+        return pick, now.chance_BM
+
+    def pool_profile(self, models: tuple[Model, ...]) -> PoolProfile:
+        """Profiles of a pool; the last pool's are kept, for a server has one."""
+        if self._pool is None or self._pool[0] is not models:
+            self._pool = (models, self.profiles.of_pool(models))
+        return self._pool[1]
+
+
+def pool_masks(states: States, pending_BM: Bools) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Models that take part in the episode, and those that answered; [B, M, 1] as floats."""
+    in_pool = states.allowed_BM | states.responded_BM | states.failed_BM | pending_BM
+    return in_pool[:, :, None].astype(np.float32), states.responded_BM[:, :, None].astype(np.float32)
+

@@ -1,0 +1,126 @@
+"""What a policy knows of each model before calling it: skill and answer length as functions of the query.
+
+Axes: B queries, M models of a pool, N profiled models, D text features (see `policies.text`).
+
+A profile is linear in the text features, so a model joins by fitting one row, and a model that was never
+measured gets the average profile shifted to the quality its descriptors suggest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalog.model import Model
+
+Floats32 = NDArray[np.float32]
+MIN_CHANCE, MAX_CHANCE = 0.02, 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """Fitted on outcomes.
+
+    skill_ND: score of each model on a query = features . row.
+    tokens_ND, tokens_scale_N: output tokens = scale * exp(features . row).
+    typical_D: mean text features; typical_prompt_tokens: mean prompt length. Both define a pool's reference cost.
+    descriptor_weights: mean score of an unmeasured model = weights . descriptors(model), see `descriptors`.
+    """
+
+    names: tuple[str, ...]
+    skill_ND: Floats32
+    tokens_ND: Floats32
+    tokens_scale_N: Floats32
+    typical_D: Floats32
+    typical_prompt_tokens: float
+    descriptor_weights: Floats32
+
+    def of_pool(self, models: Sequence[Model]) -> PoolProfile:
+        """The profiles of these models; a model is found by its name or its provider's id."""
+        position = {name: i for i, name in enumerate(self.names)}
+        rows = [position.get(model.name, position.get(model.id)) for model in models]
+        known_M = np.array([row is not None for row in rows])
+        mean_skill_D, mean_tokens_D = self.skill_ND.mean(0), self.tokens_ND.mean(0)
+        typical_skill = float(self.typical_D @ mean_skill_D)
+        skill, tokens, scale = [], [], []
+        for model, row in zip(models, rows, strict=True):
+            if row is None:
+                shifted = mean_skill_D.copy()
+                shifted[0] += self.expected_skill(model) - typical_skill
+                skill.append(shifted)
+                tokens.append(mean_tokens_D)
+                scale.append(np.float32(self.tokens_scale_N.mean() * (3.0 if model.reasoning else 1.0)))
+            else:
+                skill.append(self.skill_ND[row])
+                tokens.append(self.tokens_ND[row])
+                scale.append(self.tokens_scale_N[row])
+        price_M2 = np.array(
+            [[float(m.price.rates.input), float(m.price.rates.output)] for m in models], np.float64
+        )
+        return PoolProfile(
+            known_M=known_M,
+            skill_MD=np.array(skill, np.float32),
+            tokens_MD=np.array(tokens, np.float32),
+            tokens_scale_M=np.array(scale, np.float32),
+            usd_per_token_M2=price_M2 / 1e6,
+            typical_D=self.typical_D,
+            typical_prompt_tokens=self.typical_prompt_tokens,
+        )
+
+    def expected_skill(self, model: Model) -> float:
+        """Mean score guessed for a model nobody measured: its stated capability, else from its descriptors."""
+        guess = (
+            float(self.descriptor_weights @ descriptors(model))
+            if model.capability is None
+            else model.capability
+        )
+        return float(np.clip(guess, 0.05, 0.97))
+
+
+def descriptors(model: Model) -> Floats32:
+    """[1, log input price, log output price, reasoning]: what is known of any model. Prices in USD per Mtok."""
+    rates = model.price.rates
+    prices = np.log([float(rates.input) + 1e-2, float(rates.output) + 1e-2])
+    return np.array([1.0, *prices, float(model.reasoning)], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolProfile:
+    """Profiles of one pool's models, in its order. usd_per_token_M2: input and output price."""
+
+    known_M: NDArray[np.bool_]
+    skill_MD: Floats32
+    tokens_MD: Floats32
+    tokens_scale_M: Floats32
+    usd_per_token_M2: NDArray[np.float64]
+    typical_D: Floats32
+    typical_prompt_tokens: float
+
+    def chance_BM(self, text_BD: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probability that each model answers each query rightly, before any call."""
+        return np.clip(text_BD @ self.skill_MD.T, MIN_CHANCE, MAX_CHANCE).astype(np.float64)
+
+    def tokens_BM(self, text_BD: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Expected output tokens."""
+        exponent = np.clip(text_BD @ self.tokens_MD.T, 0.0, 11.0)
+        return (self.tokens_scale_M * np.exp(exponent)).astype(np.float64)
+
+    def cost_BM(
+        self, tokens_BM: NDArray[np.float64], prompt_tokens_B: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Expected US dollars of a call."""
+        return (
+            prompt_tokens_B[:, None] * self.usd_per_token_M2[:, 0] + tokens_BM * self.usd_per_token_M2[:, 1]
+        )
+
+    @cached_property
+    def reference_cost(self) -> float:
+        """US dollars a typical query costs at the model with the highest expected skill: the unit of lambda."""
+        typical_1D = self.typical_D[None]
+        best = int((typical_1D @ self.skill_MD.T)[0].argmax())
+        cost_1M = self.cost_BM(self.tokens_BM(typical_1D), np.array([self.typical_prompt_tokens]))
+        return max(float(cost_1M[0, best]), 1e-12)

@@ -1,0 +1,85 @@
+"""Many episodes at once, as arrays: what a policy sees and what it chooses.
+
+Axes: B episodes, M models of the pool. One conversation being served is a batch of one, so the arrays that
+train a policy are the arrays that serve it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalog.model import Model
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """B observations over one pool.
+
+    cost_weight_B: the caller's lambda. money_left_B: US dollars, inf without a cap.
+    prompt_tokens_B: estimated from the conversation's text.
+    allowed_BM: models that may be called now. responded_BM: models with a response at hand.
+    answer_BM: class of equal answers within the episode, -1 where there is none.
+    tokens_BM, cost_BM: output tokens and US dollars of each response, 0 before a call.
+    """
+
+    models: tuple[Model, ...]
+    cost_weight_B: Floats
+    turns_left_B: Ints
+    money_left_B: Floats
+    prompt_tokens_B: Floats
+    allowed_BM: Bools
+    responded_BM: Bools
+    failed_BM: Bools
+    answer_BM: Ints
+    tokens_BM: Floats
+    cost_BM: Floats
+
+    def __len__(self) -> int:
+        return len(self.cost_weight_B)
+
+    def rows(self, index: Ints | Bools) -> States:
+        return States(
+            self.models,
+            *(getattr(self, f.name)[index] for f in fields(self) if f.name != "models"),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """B decisions: the models to call now, or (where select_B >= 0) the model whose response is handed over.
+
+    confidence_B: probability that the answer that would now be given is right; NaN where the policy has none.
+    """
+
+    call_BM: Bools
+    select_B: Ints
+    confidence_B: Floats
+
+
+class ArrayPolicy(Protocol):
+    """A policy over arrays. `encode` is called once a conversation, `decide` once a turn."""
+
+    name: str
+    version: str
+
+    def encode(self, queries: Sequence[str]) -> Floats:
+        """Text features, one row a query; any width."""
+        ...
+
+    def decide(self, text_BD: Floats, states: States) -> Choices: ...
+
+
+def agreement_BM(states: States) -> Floats:
+    """How many responses at hand give the same answer as each response (itself included); 0 without an answer."""
+    answer = np.where(states.responded_BM, states.answer_BM, -1)
+    same_BMM = (answer[:, :, None] == answer[:, None, :]) & (answer >= 0)[:, :, None]
+    return same_BMM.sum(2).astype(np.float64)

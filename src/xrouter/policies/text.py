@@ -1,0 +1,84 @@
+"""Text features of a query without a download: hashed words, projected to a dense vector.
+
+Axes: B queries, V kept hash buckets, D dimensions, L landmarks.
+
+Words and word pairs are hashed (CRC-32, so every machine agrees), weighted by TF-IDF, projected by a truncated
+SVD fitted on training prompts, and compared with landmarks (k-means centres of training prompts). The landmark
+similarities are the Nyström features of an RBF kernel (Williams and Seeger, 2001): locality at a fixed size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+BUCKETS = 1 << 18
+MAX_CHARACTERS = 1000
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+Floats32 = NDArray[np.float32]
+
+
+def head_and_tail(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """The first and last half of a long text: instructions stand at either end."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} {text[-limit // 2 :]}"
+
+
+def hashed_counts(text: str) -> Counter[int]:
+    """Counts of hashed words and word pairs of the text's head and tail."""
+    words = [word.encode() for word in _WORD.findall(head_and_tail(text).lower())]
+    return Counter(_hashes(words))
+
+
+def _hashes(words: list[bytes]) -> Iterator[int]:
+    previous = b""
+    for word in words:
+        yield crc32(word) % BUCKETS
+        yield crc32(previous + b" " + word) % BUCKETS
+        previous = word
+
+
+@dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """buckets_V sorted; idf_V; projection_VD; landmarks_LD of unit length; sharpness of the RBF kernel."""
+
+    buckets_V: NDArray[np.int64]
+    idf_V: Floats32
+    projection_VD: Floats32
+    landmarks_LD: Floats32
+    sharpness: float
+
+    @property
+    def width(self) -> int:
+        return 1 + self.projection_VD.shape[1] + len(self.landmarks_LD)
+
+    def embed(self, queries: Sequence[str]) -> Floats32:
+        """Unit vectors [B, D]; a text with no known word is the zero vector."""
+        out = np.zeros((len(queries), self.projection_VD.shape[1]), np.float32)
+        for row, query in enumerate(queries):
+            counts = hashed_counts(query)
+            if not counts:
+                continue
+            found = np.fromiter(counts.keys(), np.int64, len(counts))
+            weight = 1.0 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))
+            at = np.minimum(np.searchsorted(self.buckets_V, found), len(self.buckets_V) - 1)
+            known = self.buckets_V[at] == found
+            at, weight = at[known], weight[known] * self.idf_V[at[known]]
+            vector = weight @ self.projection_VD[at]
+            out[row] = vector / max(float(np.linalg.norm(vector)), 1e-9)
+        return out
+
+    def expand(self, embedded_BD: Floats32) -> Floats32:
+        """[1, embedding, landmark similarities]: what linear skill and length profiles are fitted on."""
+        similarity_BL = np.exp(self.sharpness * (embedded_BD @ self.landmarks_LD.T - 1.0))
+        ones = np.ones((len(embedded_BD), 1), np.float32)
+        return np.concatenate([ones, embedded_BD, similarity_BL], axis=1, dtype=np.float32)
+
+    def encode(self, queries: Sequence[str]) -> Floats32:
+        return self.expand(self.embed(queries))

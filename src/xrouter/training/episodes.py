@@ -1,0 +1,207 @@
+"""Training episodes: the policy's choices played on replayed outcomes, in batches, with every choice recorded.
+
+Axes: B episodes, M models, F features, A = M + 1 choices, N recorded choices of a batch.
+
+Each episode draws its own query, lambda, pool (a random subset), prices (jittered) and models without a measured
+profile, so that one policy learns every preference and every pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..policies.features import Prior, features
+from ..policies.network import (
+    FORBIDDEN,
+    Choice,
+    Payoff,
+    best_response_M,
+    choice,
+    pool_masks,
+)
+from ..policies.states import Bools, Floats, Ints, States
+from ..tasks.outcomes import Outcomes
+from ..tasks.replay import Replay
+
+Floats32 = NDArray[np.float32]
+Corrections = tuple[Floats, Floats, Floats]
+Network = Callable[[Floats32, Floats32, Floats32], Corrections]
+"""x_BMF, in_pool_BM1, responded_BM1 -> (correct_BM, add_BM, go_B2), in NumPy."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """One set of outcomes with the cross-fitted prior of each (query, model).
+
+    guess_QM: the chance a model would be given had nobody measured it.
+    """
+
+    outcomes: Outcomes
+    prior: Prior
+    guess_QM: Floats
+    max_turns: int
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How episodes are drawn. Lambda is log-uniform between the bounds, and 0 with probability `free_share`."""
+
+    min_weight: float = 2e-3
+    max_weight: float = 30.0
+    free_share: float = 0.05
+    full_pool_share: float = 0.5
+    price_jitter: float = 0.4
+    unmeasured_share: float = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """B episodes before their first choice."""
+
+    query_B: Ints
+    states: States
+    prior: Prior
+    price_factor_BM: Floats
+
+
+def draw(data: TrainingSet, query_B: Ints, sampling: Sampling, rng: np.random.Generator, repeat: int = 1) -> Draw:
+    """One episode for each query, `repeat` times over with everything but the choices equal (a group)."""
+    B, M = len(query_B), len(data.outcomes.models)
+    low, high = np.log(sampling.min_weight), np.log(sampling.max_weight)
+    weight_B = np.where(rng.random(B) < sampling.free_share, 0.0, np.exp(rng.uniform(low, high, B)))
+    share_B = np.where(rng.random(B) < sampling.full_pool_share, 1.0, rng.uniform(0.1, 1.0, B))
+    kept_BM = rng.random((B, M)) < share_B[:, None]
+    kept_BM[np.arange(B), rng.integers(0, M, B)] = True
+    factor_BM = np.exp(sampling.price_jitter * rng.standard_normal((B, M)))
+    factor_BM[rng.random(B) < sampling.full_pool_share] = 1.0
+    hidden_BM = rng.random((B, M)) < sampling.unmeasured_share
+
+    query_B, weight_B = np.repeat(query_B, repeat), np.repeat(weight_B, repeat)
+    kept_BM, factor_BM, hidden_BM = (np.repeat(v, repeat, axis=0) for v in (kept_BM, factor_BM, hidden_BM))
+    replay = Replay(data.outcomes.recording, data.max_turns)
+    states = replay.start(query_B, weight_B)
+    none_left = ~(states.allowed_BM & kept_BM).any(1)
+    kept_BM[none_left] = True
+    base = data.prior.rows(query_B)
+    prior = replace(
+        base,
+        chance_BM=np.where(hidden_BM, data.guess_QM[query_B], base.chance_BM),
+        known_BM=~hidden_BM,
+        cost_BM=base.cost_BM * factor_BM,
+    )
+    return Draw(query_B, replace(states, allowed_BM=states.allowed_BM & kept_BM), prior, factor_BM)
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """N recorded choices, as the network saw them.
+
+    episode_N: which episode of the batch. next_N: row of the same episode's next choice, -1 at its end.
+    """
+
+    x_NMF: Floats32
+    in_pool_NM1: Floats32
+    responded_NM1: Floats32
+    listed_N1: Floats32
+    offset_NA: Floats
+    legal_NA: Bools
+    picked_N: Ints
+    episode_N: Ints
+    next_N: Ints
+    score_NM: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """Finished episodes: what they were worth and every choice made on the way."""
+
+    reward_B: Floats
+    quality_B: Floats
+    cost_B: Floats
+    calls_B: Ints
+    choices: Choices
+
+
+def play(
+    data: TrainingSet,
+    drawn: Draw,
+    network: Network,
+    payoff: Payoff,
+    pick: Callable[[Floats, Bools], Ints],
+) -> Played:
+    """Plays every episode to its end. `pick` turns the values and legality of choices [B, A] into one each."""
+    replay = Replay(data.outcomes.recording, data.max_turns)
+    states, prior, query_B = drawn.states, drawn.prior, drawn.query_B
+    B, M = states.allowed_BM.shape
+    pending_BM = np.zeros((B, M), bool)
+    answer_B = np.full(B, -1, np.int64)
+    active = np.arange(B)
+    last_row_B = np.full(B, -1, np.int64)
+    rows: list[tuple[NDArray[np.generic], ...]] = []
+    next_N: list[Ints] = []
+    recorded = 0
+    while len(active):
+        some, part, listed = states.rows(active), prior.rows(active), pending_BM[active]
+        x = features(part, some, listed)
+        in_pool, responded = pool_masks(some, listed)
+        correct, add, go = network(x, in_pool, responded)
+        now: Choice = choice(part, some, listed, correct, payoff)
+        listed_1 = listed.any(1, keepdims=True).astype(np.float32)
+        go_1 = go[:, :1] * listed_1 + go[:, 1:] * (1 - listed_1)
+        value = now.offset_BA + np.concatenate([add, go_1], 1)
+        picked = pick(np.where(now.legal_BA, value, FORBIDDEN), now.legal_BA)
+        score = np.where(in_pool[:, :, 0] > 0, data.outcomes.score_QM[query_B[active]], np.nan)
+        rows.append((x, in_pool, responded, listed_1, now.offset_BA, now.legal_BA, picked, active, score))
+        here = recorded + np.arange(len(active))
+        next_N.append(np.full(len(active), -1, np.int64))
+        flat = np.concatenate(next_N)
+        earlier = last_row_B[active]
+        flat[earlier[earlier >= 0]] = here[earlier >= 0]
+        next_N = [flat]
+        last_row_B[active] = here
+        recorded += len(active)
+
+        go_now = picked == M
+        adders = active[~go_now]
+        pending_BM[adders, picked[~go_now]] = True
+        single_turn = (states.turns_left_B[active] <= 1) & ~go_now
+        calling = (go_now & listed.any(1)) | single_turn
+        callers = active[calling]
+        if len(callers):
+            after = replay.call(query_B[callers], states.rows(callers), pending_BM[callers])
+            after = replace(after, cost_BM=after.cost_BM * _called_factor(drawn, callers, states, after))
+            states = _put(states, callers, after)
+            pending_BM[callers] = False
+        over = (go_now & ~listed.any(1)) | (states.turns_left_B[active] <= 0)
+        ended = active[over]
+        best = best_response_M(now.chance_BM[over], states.rows(ended))
+        answer_B[ended] = best
+        active = active[~over]
+
+    quality_B = np.where(
+        answer_B >= 0, np.nan_to_num(data.outcomes.score_QM[query_B, np.maximum(answer_B, 0)]), 0.0
+    )
+    cost_B = states.cost_BM.sum(1)
+    reward_B = payoff(quality_B, states.cost_weight_B * cost_B / prior.reference_cost)
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    choices = Choices(*columns[:7], columns[7], next_N[0] if next_N else np.zeros(0, np.int64), columns[8])  # type: ignore[arg-type]
+    return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), choices)
+
+
+def _called_factor(drawn: Draw, rows: Ints, before: States, after: States) -> Floats:
+    new = after.responded_BM & ~before.responded_BM[rows]
+    return np.where(new, drawn.price_factor_BM[rows], 1.0)
+
+
+def _put(states: States, rows: Ints, part: States) -> States:
+    """`states` with these rows replaced; the arrays are the batch's own and are written in place."""
+    for name in ("turns_left_B", "allowed_BM", "responded_BM", "answer_BM", "tokens_BM", "cost_BM"):
+        getattr(states, name)[rows] = getattr(part, name)
+    return states

@@ -1,0 +1,92 @@
+"""Fits model profiles on outcomes: ridge regressions on the text features, closed form.
+
+Axes: Q queries, M models, D text features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalog.model import Model
+from ..policies.profiles import Profiles, descriptors
+
+Floats = NDArray[np.float64]
+SKILL_RIDGE = 5.0
+TOKENS_RIDGE = 5.0
+
+
+def ridge(features_QD: Floats, target_QM: Floats, present_QM: NDArray[np.bool_], penalty: float) -> Floats:
+    """Weights [M, D] of the penalised least squares of each column on its present rows.
+
+    The first feature is the constant; it is left unpenalised by fitting around the column's mean.
+    """
+    weights = np.zeros((target_QM.shape[1], features_QD.shape[1]))
+    identity = penalty * np.eye(features_QD.shape[1])
+    groups: dict[bytes, list[int]] = {}
+    for column in range(target_QM.shape[1]):
+        groups.setdefault(present_QM[:, column].tobytes(), []).append(column)
+    for columns in groups.values():
+        rows = present_QM[:, columns[0]]
+        if not rows.any():
+            continue
+        features, target = features_QD[rows], target_QM[np.ix_(rows, columns)]
+        mean = target.mean(0)
+        weights[columns] = np.linalg.solve(features.T @ features + identity, features.T @ (target - mean)).T
+        weights[columns, 0] += mean
+    return weights
+
+
+def fit_profiles(
+    models: Sequence[Model],
+    text_QD: NDArray[np.floating],
+    score_QM: Floats,
+    tokens_QM: Floats,
+    present_QM: NDArray[np.bool_],
+    prompt_tokens_Q: Floats,
+) -> Profiles:
+    """Profiles of all models from one table of outcomes. score_QM is NaN where absent."""
+    features = np.asarray(text_QD, np.float64)
+    score = np.nan_to_num(score_QM)
+    log_tokens = np.log(np.maximum(tokens_QM, 1.0))
+    skill_MD = ridge(features, score, present_QM, SKILL_RIDGE)
+    tokens_MD = ridge(features, log_tokens, present_QM, TOKENS_RIDGE)
+    predicted = np.exp(np.clip(features @ tokens_MD.T, 0.0, 11.0))
+    counts = np.maximum(present_QM.sum(0), 1)
+    scale_M = (tokens_QM * present_QM).sum(0) / np.maximum((predicted * present_QM).sum(0), 1e-9)
+    mean_score_M = (score * present_QM).sum(0) / counts
+    described = np.array([descriptors(model) for model in models], np.float64)
+    descriptor_weights = np.linalg.solve(
+        described.T @ described + 0.5 * np.eye(described.shape[1]), described.T @ mean_score_M
+    )
+    return Profiles(
+        names=tuple(model.name for model in models),
+        skill_ND=skill_MD.astype(np.float32),
+        tokens_ND=tokens_MD.astype(np.float32),
+        tokens_scale_N=scale_M.astype(np.float32),
+        typical_D=features.mean(0).astype(np.float32),
+        typical_prompt_tokens=float(np.mean(prompt_tokens_Q)),
+        descriptor_weights=descriptor_weights.astype(np.float32),
+    )
+
+
+def cross_fitted_skill(
+    text_QD: NDArray[np.floating],
+    score_QM: Floats,
+    present_QM: NDArray[np.bool_],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> Floats:
+    """Each query's predicted scores from profiles that did not see it: the honest inputs to train a policy on."""
+    features = np.asarray(text_QD, np.float64)
+    fold_Q = np.random.default_rng(seed).permutation(len(features)) % folds
+    predicted = np.zeros_like(score_QM)
+    score = np.nan_to_num(score_QM)
+    for fold in range(folds):
+        held_out = fold_Q == fold
+        weights = ridge(features[~held_out], score[~held_out], present_QM[~held_out], SKILL_RIDGE)
+        predicted[held_out] = features[held_out] @ weights.T
+    return predicted

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from xrouter.catalog.catalog import Catalog
+from xrouter.errors import ConfigurationError, ModelNotFoundError
+from xrouter.messages import Request
+from xrouter.providers import local
+from xrouter.providers.build import build_pool
+from xrouter.providers.retry import RetryingProvider
+from xrouter.settings import Endpoint, Settings
+
+
+@pytest.fixture
+def no_local(monkeypatch):
+    monkeypatch.setattr(local, "missing", lambda model: "nothing is installed")
+
+
+@pytest.fixture
+def with_local(monkeypatch):
+    monkeypatch.setattr(local, "missing", lambda model: None)
+
+
+async def test_without_anything_the_pool_is_simulated_and_says_so(no_local):
+    pool = build_pool(Settings(), Catalog.load(), {})
+    assert all(model.simulated for model in pool)
+    assert pool.notice is not None
+    assert pool.notice.startswith("SIMULATED")
+    completion = await pool.provider_of(pool["sim-large"]).complete(
+        pool["sim-large"], Request.from_text("What is 1 + 1?")
+    )
+    assert completion.text.startswith("[simulated]")
+    await pool.aclose()
+
+
+def test_local_models_alone(with_local):
+    pool = build_pool(Settings(), Catalog.load(), {})
+    assert [model.name for model in pool] == ["smollm2-135m", "smollm2-135m-steps", "smollm2-135m-vote"]
+    assert pool.reference.name == "smollm2-135m-vote"
+    assert pool.notice is not None
+    assert "OPENAI_API_KEY" in pool.notice
+
+
+def test_a_key_brings_its_current_models(no_local):
+    pool = build_pool(Settings(), Catalog.load(), {"OPENAI_API_KEY": "sk-x", "GROQ_API_KEY": " "})
+    assert {model.provider for model in pool} == {"openai"}
+    assert "gpt-5-mini" in pool
+    assert "gpt-3.5-turbo-0125" not in pool
+    assert pool.notice is None
+    assert all(isinstance(provider, RetryingProvider) for provider in pool.providers.values())
+
+
+def test_the_key_shows_nowhere(no_local):
+    pool = build_pool(Settings(), Catalog.load(), {"OPENAI_API_KEY": "sk-secret"})
+    assert "sk-secret" not in repr(pool)
+
+
+def test_an_explicit_pool_may_name_retired_models(no_local):
+    settings = Settings(pool=("gpt-4o-2024-08-06", "sim-small"))
+    pool = build_pool(settings, Catalog.load(), {"OPENAI_API_KEY": "sk-x"})
+    assert [model.name for model in pool] == ["gpt-4o-2024-08-06", "sim-small"]
+    assert pool.notice is not None
+    assert "sim-small" in pool.notice
+
+
+def test_an_explicit_pool_names_what_is_missing(no_local):
+    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
+        build_pool(Settings(pool=("gpt-5-mini",)), Catalog.load(), {})
+    with pytest.raises(ConfigurationError, match="nothing is installed"):
+        build_pool(Settings(pool=("smollm2-135m",)), Catalog.load(), {})
+    with pytest.raises(ModelNotFoundError, match="gpt-5-mini"):
+        build_pool(Settings(pool=("gpt-5-mni",)), Catalog.load(), {})
+
+
+def test_a_keyless_endpoint_of_the_users_own_joins(no_local):
+    settings = Settings(
+        endpoints={"ollama": Endpoint("http://127.0.0.1:11434/v1"), "any": Endpoint(kind="litellm")},
+        models={
+            "mine": {
+                "provider": "ollama",
+                "tier": "budget",
+                "context_window": 8192,
+                "price": {"input": "0", "output": "0"},
+            },
+            "bedrock": {
+                "provider": "any",
+                "id": "bedrock/x",
+                "tier": "premium",
+                "context_window": 8192,
+                "price": {"input": "1", "output": "1"},
+            },
+        },
+    )
+    pool = build_pool(settings, Catalog.load(settings), {})
+    assert [model.name for model in pool] == ["mine", "bedrock"]
