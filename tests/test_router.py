@@ -11,11 +11,11 @@ from decimal import Decimal
 import pytest
 from serving_kit import ScriptedPolicy, answers_directly, ask_then_select, make_pool, make_router
 from upstream import MockUpstream, hang, ok, server_error
-from xrouter.ledger.memory import MemoryLedger
 
 from xrouter import Answer, Preference, Request, Router
 from xrouter.episodes.episode import Call, CallModels
 from xrouter.errors import EpisodeError, RequestError
+from xrouter.ledger.memory import MemoryLedger
 from xrouter.settings import Settings
 
 

@@ -360,7 +360,7 @@ def _load_policy(policy: Policy | str | Path | None, pool: Pool, settings: Setti
         return policy
     from .policies.checkpoint import load_policy
 
-    return load_policy(policy, pool)
+    return load_policy(policy, pool.models)
 
 
 def _open_ledger(settings: Settings) -> Ledger:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
+from . import ask, collect, demo, models, report, serve
 
 app = typer.Typer(
     name="xrouter",
@@ -37,11 +37,8 @@ def _root(
 ) -> None: ...
 
 
-for _name in ("serve", "ask", "demo", "report", "models", "train", "evaluate", "collect"):
-    try:
-        app.command()(getattr(import_module(f"{__name__}.{_name}"), _name))
-    except ModuleNotFoundError:
-        continue
+for _command in (serve.serve, ask.ask, demo.demo, report.report, models.models, collect.collect):
+    app.command()(_command)
 
 
 def main() -> None:

@@ -34,15 +34,15 @@ class Question:
 
 QUESTIONS = (
     Question("arithmetic", "What is 17 * 23? Reply with the number only."),
-    Question("a capital", "What is the capital of France? Reply with one word."),
-    Question("streamed", "Name the three primary colours, separated by commas.", stream=True),
+    Question("a capital", "What is the capital of France?"),
+    Question("science, streamed", "Which planet is closest to the Sun?", stream=True),
     Question(
-        "reasoning, quality",
-        "Anna is older than Ben. Ben is older than Cleo. Who is the youngest? Reply with the name only.",
+        "reasoning, preset quality",
+        "Mia has 4 boxes with 12 pencils each and gives away 9 pencils. How many pencils are left?",
         model="xrouter:quality",
     ),
-    Question("a date, balanced", "In which year did the Second World War end?", model="xrouter:balanced"),
-    Question("spelling, economy", "Write the word 'router' backwards.", model="xrouter:economy"),
+    Question("science, preset balanced", "What is the chemical symbol of gold?", model="xrouter:balanced"),
+    Question("a capital, preset economy", "What is the capital of Norway?", model="xrouter:economy"),
 )
 
 

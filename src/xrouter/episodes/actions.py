@@ -169,7 +169,7 @@ def _as_object(name: str, arguments: Any) -> Mapping[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidActionError(
                 f"the arguments of {name} are not valid JSON ({error}): send an object", param=name
             ) from error

@@ -94,7 +94,7 @@ def _json_value(rest: str) -> str | None:
     rest = _LATEX_ESCAPE.sub(r"\\\\", rest)
     try:
         value, _ = json.JSONDecoder(strict=False).raw_decode(rest)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = _broken_value(rest)
     if isinstance(value, str):
         return value.strip() or None

@@ -141,7 +141,7 @@ def _literal(text: str) -> str | None:
         return None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             with warnings.catch_warnings(action="ignore"):
                 value = ast.literal_eval(text)

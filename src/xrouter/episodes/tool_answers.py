@@ -36,7 +36,7 @@ def tagged_calls(text: str) -> list[NamedArguments]:
     for match in _TAGGED.finditer(text):
         try:
             value, _ = json.JSONDecoder().raw_decode(match[2])
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         calls.extend(_json_calls(value) or ())
     return calls
@@ -52,7 +52,7 @@ def written_calls(text: str) -> list[NamedArguments] | None:
     if body[:1] in "[{":
         try:
             return _json_calls(json.loads(body))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     return _python_calls(body)
 
@@ -125,7 +125,7 @@ def _canonical(name: str, arguments: Any) -> str:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = arguments.strip()
     if arguments is None:
         arguments = {}

@@ -113,6 +113,11 @@ class Outcomes:
             score_QM=self.score_QM[index],
         )
 
+    def scores_of(self, query_B: NDArray[np.int64], model_B: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score of handing over this model's answer to this query; 0 where the model is -1 (no answer)."""
+        score_B = self.score_QM[query_B, np.maximum(model_B, 0)]
+        return np.where(model_B >= 0, np.nan_to_num(score_B), 0.0)
+
     def split(self, split: Split) -> Outcomes:
         """Raises DataError when the split holds no query."""
         index = [i for i, value in enumerate(self.splits) if value == split]
@@ -192,6 +197,46 @@ def load_outcomes(folder: str | Path) -> Outcomes:
         core=tuple(bool(v) for v in models.get("core") or [True] * len(model_index)),
         recording=recording,
         score_QM=_scatter(shape, q_used, m_used, _floats(rows["score"])[usable], np.nan),
+    )
+
+
+def union(sets: Sequence[Outcomes]) -> Outcomes:
+    """All queries of all sets over all their models; a model is absent where its set never asked it.
+
+    Models are told apart by name. Raises DataError when two sets price one name differently.
+    """
+    models: dict[str, Model] = {}
+    for outcomes in sets:
+        for model in outcomes.models:
+            if models.setdefault(model.name, model).price != model.price:
+                raise DataError(f"model {model.name!r} has two prices: one of them in {outcomes.name}")
+    position = {name: i for i, name in enumerate(models)}
+
+    def spread(array_QM: NDArray[Any], outcomes: Outcomes, fill: Any) -> NDArray[Any]:
+        out = np.full((len(outcomes), len(models)), fill, array_QM.dtype)
+        out[:, [position[name] for name in outcomes.model_names]] = array_QM
+        return out
+
+    def stacked(name: str, fill: Any) -> NDArray[Any]:
+        return np.concatenate([spread(getattr(o.recording, name), o, fill) for o in sets])
+
+    return Outcomes(
+        name="+".join(outcomes.name for outcomes in sets),
+        query_ids=tuple(value for o in sets for value in o.query_ids),
+        datasets=tuple(value for o in sets for value in o.datasets),
+        splits=tuple(value for o in sets for value in o.splits),
+        core=(True,) * len(models),
+        recording=Recording(
+            prompts=tuple(value for o in sets for value in o.recording.prompts),
+            models=tuple(models.values()),
+            present_QM=stacked("present_QM", False),
+            cost_QM=stacked("cost_QM", 0.0),
+            prompt_tokens_QM=stacked("prompt_tokens_QM", 0),
+            tokens_QM=stacked("tokens_QM", 0),
+            answer_QM=stacked("answer_QM", -1),
+            answers=tuple(value for o in sets for value in o.recording.answers),
+        ),
+        score_QM=np.concatenate([spread(o.score_QM, o, np.nan) for o in sets]),
     )
 
 

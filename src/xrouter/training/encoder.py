@@ -16,14 +16,20 @@ SHARPNESS = 6.0
 
 
 def fit_encoder(
-    prompts: Sequence[str], *, dimensions: int = 128, landmarks: int = 256, min_documents: int = 3, seed: int = 0
+    prompts: Sequence[str],
+    *,
+    dimensions: int = 128,
+    landmarks: int = 256,
+    vocabulary: int = 24_000,
+    min_documents: int = 3,
+    seed: int = 0,
 ) -> TextEncoder:
-    """`min_documents`: buckets seen in fewer prompts are dropped."""
+    """Keeps the `vocabulary` most frequent buckets among those seen in at least `min_documents` prompts."""
     counts = [hashed_counts(prompt) for prompt in prompts]
     document_frequency = Counter(bucket for count in counts for bucket in count)
-    kept = sorted(bucket for bucket, n in document_frequency.items() if n >= min_documents)
-    if not kept:
-        kept = sorted(document_frequency)
+    frequent = [item for item in document_frequency.items() if item[1] >= min_documents]
+    ranked = sorted(frequent or document_frequency.items(), key=lambda item: (-item[1], item[0]))
+    kept = sorted(bucket for bucket, _ in ranked[:vocabulary])
     position = {bucket: i for i, bucket in enumerate(kept)}
     idf_V = np.array([1.0 + np.log((1 + len(prompts)) / (1 + document_frequency[b])) for b in kept], np.float32)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from ..policies.network import (
     pool_masks,
 )
 from ..policies.states import Bools, Floats, Ints, States
+from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes
 from ..tasks.replay import Replay
 
@@ -134,6 +136,7 @@ def play(
     drawn: Draw,
     network: Network,
     payoff: Payoff,
+    reward: Reward,
     pick: Callable[[Floats, Bools], Ints],
 ) -> Played:
     """Plays every episode to its end. `pick` turns the values and legality of choices [B, A] into one each."""
@@ -143,10 +146,7 @@ def play(
     pending_BM = np.zeros((B, M), bool)
     answer_B = np.full(B, -1, np.int64)
     active = np.arange(B)
-    last_row_B = np.full(B, -1, np.int64)
-    rows: list[tuple[NDArray[np.generic], ...]] = []
-    next_N: list[Ints] = []
-    recorded = 0
+    rows: list[tuple[NDArray[Any], ...]] = []
     while len(active):
         some, part, listed = states.rows(active), prior.rows(active), pending_BM[active]
         x = features(part, some, listed)
@@ -159,14 +159,6 @@ def play(
         picked = pick(np.where(now.legal_BA, value, FORBIDDEN), now.legal_BA)
         score = np.where(in_pool[:, :, 0] > 0, data.outcomes.score_QM[query_B[active]], np.nan)
         rows.append((x, in_pool, responded, listed_1, now.offset_BA, now.legal_BA, picked, active, score))
-        here = recorded + np.arange(len(active))
-        next_N.append(np.full(len(active), -1, np.int64))
-        flat = np.concatenate(next_N)
-        earlier = last_row_B[active]
-        flat[earlier[earlier >= 0]] = here[earlier >= 0]
-        next_N = [flat]
-        last_row_B[active] = here
-        recorded += len(active)
 
         go_now = picked == M
         adders = active[~go_now]
@@ -185,14 +177,25 @@ def play(
         answer_B[ended] = best
         active = active[~over]
 
-    quality_B = np.where(
-        answer_B >= 0, np.nan_to_num(data.outcomes.score_QM[query_B, np.maximum(answer_B, 0)]), 0.0
-    )
+    quality_B = data.outcomes.scores_of(query_B, answer_B)
     cost_B = states.cost_BM.sum(1)
-    reward_B = payoff(quality_B, states.cost_weight_B * cost_B / prior.reference_cost)
-    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    choices = Choices(*columns[:7], columns[7], next_N[0] if next_N else np.zeros(0, np.int64), columns[8])  # type: ignore[arg-type]
+    reward_B = reward.reward(quality_B, cost_B / prior.reference_cost, states.cost_weight_B)
+    x, in_pool, responded, listed_1, offset, legal, picked, episode, score = (
+        np.concatenate(column) for column in zip(*rows, strict=True)
+    )
+    choices = Choices(
+        x, in_pool, responded, listed_1, offset, legal, picked, episode, successors(episode), score
+    )
     return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), choices)
+
+
+def successors(episode_N: Ints) -> Ints:
+    """For each row the row of the same episode that follows it, -1 for an episode's last."""
+    order = np.argsort(episode_N, kind="stable")
+    follows = episode_N[order[1:]] == episode_N[order[:-1]]
+    out = np.full(len(episode_N), -1, np.int64)
+    out[order[:-1][follows]] = order[1:][follows]
+    return out
 
 
 def _called_factor(drawn: Draw, rows: Ints, before: States, after: States) -> Floats:

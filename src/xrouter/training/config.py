@@ -1,0 +1,75 @@
+"""What a training run is: every number in one place, written into the run folder and the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from ..errors import ConfigurationError
+from ..policies.network import HIDDEN
+from .episodes import Sampling
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run. Learning rates are AdamW's; a step is one batch of fresh episodes.
+
+    reward: 'linear' is s - lambda C; 'cost_aware' is s (K - min(lambda C, c_max)). C in units of the pool's reference cost.
+    temperature: of the softmax over values that explores in DAPO.
+    scale: how group-relative advantages are scaled ('none', 'group', 'batch').
+    """
+
+    seed: int = 0
+    max_turns: int = 3
+    dimensions: int = 128
+    landmarks: int = 256
+    vocabulary: int = 24_000
+    hidden: int = HIDDEN
+    reward: Literal["linear", "cost_aware"] = "linear"
+    success_bonus: float = 1.0
+    penalty_cap: float = 0.8
+    warm_steps: int = 400
+    warm_batch: int = 768
+    warm_learning_rate: float = 2e-3
+    exploration: float = 0.25
+    dapo_steps: int = 200
+    groups: int = 128
+    group_size: int = 8
+    learning_rate: float = 3e-4
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    scale: Literal["none", "group", "batch"] = "batch"
+    max_generation_batches: int = 10
+    temperature: float = 0.03
+    answer_loss_weight: float = 0.5
+    weight_decay: float = 1e-3
+    gradient_clip: float = 1.0
+    validation_share: float = 0.1
+    evaluate_every: int = 50
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        for name in ("max_turns", "groups", "warm_batch", "evaluate_every", "hidden", "dimensions", "landmarks"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.group_size < 2:
+            raise ConfigurationError(f"group_size must be at least 2, got {self.group_size}: one rollout has no group")
+        if self.warm_steps < 0 or self.dapo_steps < 0 or self.warm_steps + self.dapo_steps == 0:
+            raise ConfigurationError("warm_steps and dapo_steps must not be negative, nor both be 0")
+        if not 0 <= self.validation_share < 1:
+            raise ConfigurationError(f"validation_share must be in [0, 1), got {self.validation_share}")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
+        """Raises ConfigurationError naming an unknown key."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigurationError(f"training config: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        values = dict(values)
+        if "sampling" in values:
+            values["sampling"] = Sampling(**values["sampling"])
+        return cls(**values)
