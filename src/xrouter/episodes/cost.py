@@ -38,6 +38,11 @@ def estimate_tokens(text: str) -> int:
     return -(-ascii_characters // CHARACTERS_PER_TOKEN) + len(text) - ascii_characters
 
 
+def estimate_query_tokens(query: str) -> int:
+    """Expected prompt tokens of a conversation that is this one user message: `estimate_prompt_tokens` of it."""
+    return estimate_tokens(query) + TOKENS_PER_MESSAGE
+
+
 def estimate_prompt_tokens(request: Request) -> int:
     """Expected prompt tokens of the request: text, media, tool schemas and a little for each message."""
     texts, media = _contents(request)

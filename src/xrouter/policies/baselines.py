@@ -150,3 +150,15 @@ class StaticBest(EstimatedBest):
 def present_means(values_QM: Floats, present_QM: NDArray[np.bool_]) -> Floats:
     """Mean of each column over its present rows; 0 for a column without any."""
     return np.asarray(np.where(present_QM, values_QM, 0.0).sum(0) / np.maximum(present_QM.sum(0), 1))
+
+
+def baseline_names() -> tuple[str, ...]:
+    """Baselines that need no fitting; any model's name is one too."""
+    return ("cheapest", "random")
+
+
+def baseline(name: str) -> Cheapest | RandomModel | SingleModel:
+    """A baseline that needs no fitting: cheapest, random, or one model by its name."""
+    if name == "cheapest":
+        return Cheapest()
+    return RandomModel() if name == "random" else SingleModel(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -15,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from ..catalog.model import Model
 from ..errors import CheckpointError
 from .arrays import ServedPolicy
 from .baselines import baseline, baseline_names
 from .features import FEATURES
-from .network import NetworkPolicy, Payoff
+from .network import NetworkPolicy, Payoff, initial_parameters
 from .policy import Policy
-from .profiles import Profiles
+from .profiles import DESCRIPTORS, Profiles
 from .text import TextEncoder
 
 FORMAT = 1
@@ -81,6 +83,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
     Raises CheckpointError saying what does not fit: no such file, not a checkpoint, another format or features.
     """
     arrays, header = _read(source)
+    source = "the packaged policy" if source is None else source
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{source}: checkpoint format {header.get('format')!r}, this version reads {FORMAT}; train it again"
@@ -90,6 +93,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
             f"{source}: the checkpoint reads other features than this version; train it again"
         )
     try:
+        _check_shapes(source, arrays, len(header["model_names"]))
         return NetworkPolicy(
             encoder=TextEncoder(
                 buckets_V=arrays["buckets"].astype(np.int64),
@@ -108,12 +112,37 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
                 descriptor_weights=arrays["descriptor_weights"],
             ),
             parameters={k.removeprefix("network."): v for k, v in arrays.items() if k.startswith("network.")},
-            payoff=Payoff(**header["payoff"]),
+            payoff=Payoff(header["payoff"]["bonus"], header["payoff"]["cap"]),
             name=header["name"],
             version=header["version"],
         )
     except KeyError as error:
         raise CheckpointError(f"{source}: the checkpoint lacks {error.args[0]!r}; train it again") from None
+    except (ValueError, TypeError, IndexError) as error:
+        raise CheckpointError(f"{source}: the checkpoint does not fit ({error}); train it again") from error
+
+
+def _check_shapes(source: str | Path, arrays: Mapping[str, Any], models: int) -> None:
+    """Raises CheckpointError naming an array of the wrong shape, KeyError for one that is missing."""
+    V, D = arrays["projection"].shape
+    landmarks, hidden = len(arrays["landmarks"]), arrays["network.w1"].shape[-1]
+    width = 1 + D + landmarks
+    expected: dict[str, tuple[int, ...]] = {
+        "buckets": (V,),
+        "idf": (V,),
+        "landmarks": (landmarks, D),
+        "skill": (models, width),
+        "tokens": (models, width),
+        "tokens_scale": (models,),
+        "typical": (width,),
+        "descriptor_weights": (len(DESCRIPTORS),),
+        **{f"network.{name}": value.shape for name, value in initial_parameters(0, hidden).items()},
+    }
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise CheckpointError(
+                f"{source}: array {name!r} has shape {arrays[name].shape}, not {shape}; train it again"
+            )
 
 
 def read_provenance(source: str | Path | None = None) -> Provenance:
@@ -146,10 +175,14 @@ def _arrays(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{', '.join(baseline_names())}"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, NpzFile):
+            raise CheckpointError(f"{path} is not a policy checkpoint: it holds one array, not an .npz archive")
+        with file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: a damaged archive may claim to be encrypted or compressed in an unknown way.
         raise CheckpointError(f"{path} is not a policy checkpoint ({type(error).__name__})") from error
     if not isinstance(header, dict) or header.get("kind") != "network":
         raise CheckpointError(f"{path} is not a network policy's checkpoint")

@@ -19,6 +19,7 @@ from ..catalog.model import Model
 
 Floats32 = NDArray[np.float32]
 MIN_CHANCE, MAX_CHANCE = 0.02, 0.98
+DESCRIPTORS = ("constant", "log input price", "log output price", "reasoning")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ class Profiles:
 
 
 def descriptors(model: Model) -> Floats32:
-    """[1, log input price, log output price, reasoning]: what is known of any model. Prices in USD per Mtok."""
+    """The `DESCRIPTORS`: what is known of any model. Prices in USD per Mtok."""
     rates = model.price.rates
     prices = np.log([float(rates.input) + 1e-2, float(rates.output) + 1e-2])
     return np.array([1.0, *prices, float(model.reasoning)], np.float32)

@@ -68,8 +68,11 @@ class Choices:
 class ArrayPolicy(Protocol):
     """A policy over arrays. `encode` is called once a conversation, `decide` once a turn."""
 
-    name: str
-    version: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
 
     def encode(self, queries: Sequence[str]) -> Floats:
         """Text features, one row a query; any width."""

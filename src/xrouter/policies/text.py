@@ -32,7 +32,7 @@ def head_and_tail(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 def hashed_counts(text: str) -> Counter[int]:
     """Counts of hashed words and word pairs of the text's head and tail."""
-    words = [word.encode() for word in _WORD.findall(head_and_tail(text).lower())]
+    words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(head_and_tail(text).lower())]
     return Counter(_hashes(words))
 
 

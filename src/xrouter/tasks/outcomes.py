@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -38,7 +39,7 @@ class Recording:
 
     answer_QM: class of equal answers within a query, -1 where the response held none.
     present_QM: False where the model was never asked; such a model cannot be called there.
-    cost_QM: US dollars. tokens_QM: output tokens, hidden ones included.
+    cost_QM: US dollars. tokens_QM: output tokens, hidden ones included. prompt_tokens_QM: 0 where not recorded.
     """
 
     prompts: tuple[str, ...]
@@ -136,14 +137,18 @@ class Outcomes:
         return self.rows(index)
 
     def pool(self, names: Sequence[str] | None = None) -> Outcomes:
-        """These models only; None means the core pool. Raises DataError naming a model that is not there."""
+        """These models only; None means the core pool. Raises DataError for a model that is not there, or no core."""
         if names is None:
             index = [i for i, core in enumerate(self.core) if core]
+            if not index:
+                raise DataError(f"{self.name}: no model is core; name some, or take them all")
         else:
             known = {name: i for i, name in enumerate(self.model_names)}
             missing = [name for name in names if name not in known]
             if missing:
-                raise DataError(f"{self.name}: no outcomes of {', '.join(missing)}; it has {', '.join(known)}")
+                raise DataError(
+                    f"{self.name}: no outcomes of {', '.join(missing)}; it has {', '.join(known)}"
+                )
             index = [known[name] for name in names]
         columns = np.asarray(index, np.int64)
         return replace(
@@ -161,30 +166,34 @@ def load_outcomes(folder: str | Path) -> Outcomes:
     rows = _read(folder, "outcomes", ())
     models = _read(folder, "models", ("core",))
 
+    path = folder / "outcomes.parquet"
     query_index = _index(queries["query_id"], folder / "queries.parquet", "query_id")
     model_index = _index(models["model"], folder / "models.parquet", "model")
     try:
         q = np.array([query_index[value] for value in rows["query_id"]], np.int64)
         m = np.array([model_index[value] for value in rows["model"]], np.int64)
     except KeyError as error:
-        raise DataError(
-            f"{folder / 'outcomes.parquet'}: {error.args[0]!r} is not in queries.parquet or models.parquet"
-        ) from None
+        raise DataError(f"{path}: {error.args[0]!r} is not in queries.parquet or models.parquet") from None
 
     shape = (len(query_index), len(model_index))
-    cost = _floats(rows["cost_usd"])
-    tokens = _floats(rows["completion_tokens"])
+    pair, count = np.unique(q * shape[1] + m, return_counts=True)
+    if (count > 1).any():
+        i, j = divmod(int(pair[count > 1][0]), shape[1])
+        raise DataError(
+            f"{path}: two rows of model {models['model'][j]!r} and query {queries['query_id'][i]!r}; keep one"
+        )
+    cost = _floats(rows, "cost_usd", path)
+    tokens = _floats(rows, "completion_tokens", path)
+    prompt_tokens = np.nan_to_num(_floats(rows, "prompt_tokens", path))
     usable = ~np.isnan(cost) & ~np.isnan(tokens)
     q_used, m_used = q[usable], m[usable]
     answer_QM, answers = _answer_classes(rows["answer"], q, m, shape)
     recording = Recording(
         prompts=tuple(queries["prompt"]),
-        models=tuple(_models(models)),
+        models=tuple(_models(models, folder / "models.parquet")),
         present_QM=_scatter(shape, q_used, m_used, np.ones(len(q_used), bool), False),
         cost_QM=_scatter(shape, q_used, m_used, cost[usable], 0.0),
-        prompt_tokens_QM=_scatter(
-            shape, q_used, m_used, _floats(rows["prompt_tokens"])[usable].astype(np.int64), 0
-        ),
+        prompt_tokens_QM=_scatter(shape, q_used, m_used, prompt_tokens[usable].astype(np.int64), 0),
         tokens_QM=_scatter(shape, q_used, m_used, tokens[usable].astype(np.int64), 0),
         answer_QM=answer_QM,
         answers=answers,
@@ -196,7 +205,7 @@ def load_outcomes(folder: str | Path) -> Outcomes:
         splits=tuple(queries["split"]),
         core=tuple(bool(v) for v in models.get("core") or [True] * len(model_index)),
         recording=recording,
-        score_QM=_scatter(shape, q_used, m_used, _floats(rows["score"])[usable], np.nan),
+        score_QM=_scatter(shape, q_used, m_used, _floats(rows, "score", path)[usable], np.nan),
     )
 
 
@@ -244,7 +253,10 @@ def _read(folder: Path, name: str, optional: tuple[str, ...]) -> dict[str, list[
     path = folder / f"{name}.parquet"
     if not path.is_file():
         raise DataError(f"{path} is missing: an outcomes folder holds queries, outcomes and models.parquet")
-    present = set(pq.read_schema(path).names)
+    try:
+        present = set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as parquet: {error}") from error
     missing = [column for column in COLUMNS[name] if column not in present]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(sorted(present))}")
@@ -258,12 +270,17 @@ def _read(folder: Path, name: str, optional: tuple[str, ...]) -> dict[str, list[
 def _index(values: list[str], path: Path, column: str) -> dict[str, int]:
     index = {value: i for i, value in enumerate(values)}
     if len(index) != len(values):
-        raise DataError(f"{path}: column {column!r} must be unique, but a value repeats")
+        repeated = next(value for i, value in enumerate(values) if index[value] != i)
+        raise DataError(f"{path}: column {column!r} must be unique, but {repeated!r} is there twice")
     return index
 
 
-def _floats(values: list[Any]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+def _floats(table: dict[str, list[Any]], column: str, path: Path) -> NDArray[np.float64]:
+    """The column as numbers, NaN where it is null."""
+    try:
+        return np.array([np.nan if value is None else value for value in table[column]], np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: column {column!r} must hold numbers ({error})") from None
 
 
 def _scatter(
@@ -285,11 +302,11 @@ def _answer_classes(
     return answer_QM, tuple(tuple(of_query) for of_query in classes)
 
 
-def _models(table: dict[str, list[Any]]) -> list[Model]:
-    prices = np.array([_floats(table["usd_per_mtok_in"]), _floats(table["usd_per_mtok_out"])])
+def _models(table: dict[str, list[Any]], path: Path) -> list[Model]:
+    prices = np.array([_floats(table, f"usd_per_mtok_{way}", path) for way in ("in", "out")])
     if np.isnan(prices).any():
         unpriced = table["model"][int(np.isnan(prices).any(0).argmax())]
-        raise DataError(f"models.parquet: model {unpriced!r} has no price; unknown is not zero")
+        raise DataError(f"{path}: model {unpriced!r} has no price; unknown is not zero")
     return [
         Model(
             name=name,
@@ -304,7 +321,11 @@ def _models(table: dict[str, list[Any]]) -> list[Model]:
             description=f"recorded outcomes of {name} ({provider})",
         )
         for name, provider, usd_in, usd_out in zip(
-            table["model"], table["provider"], table["usd_per_mtok_in"], table["usd_per_mtok_out"], strict=True
+            table["model"],
+            table["provider"],
+            table["usd_per_mtok_in"],
+            table["usd_per_mtok_out"],
+            strict=True,
         )
     ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..episodes.cost import estimate_tokens
+from ..episodes.cost import estimate_query_tokens
 from ..episodes.episode import DEFAULT_MAX_TURNS
 from ..policies.states import ArrayPolicy, Bools, Floats, Ints, States, agreement_BM
 from .outcomes import Recording
@@ -49,7 +49,7 @@ class Replay:
             cost_weight_B=np.asarray(cost_weight_B, np.float64),
             turns_left_B=np.full(shape[0], self.max_turns, np.int64),
             money_left_B=np.full(shape[0], np.inf),
-            prompt_tokens_B=np.array([estimate_tokens(record.prompts[i]) for i in query_B], np.float64),
+            prompt_tokens_B=np.array([estimate_query_tokens(record.prompts[i]) for i in query_B], np.float64),
             allowed_BM=record.present_QM[query_B].copy(),
             responded_BM=np.zeros(shape, bool),
             failed_BM=np.zeros(shape, bool),
@@ -72,9 +72,7 @@ class Replay:
             cost_BM=np.where(call_BM, record.cost_QM[query_B], states.cost_BM),
         )
 
-    def run(
-        self, policy: ArrayPolicy, text_QD: Floats, query_B: Ints, cost_weight_B: Floats
-    ) -> Rollouts:
+    def run(self, policy: ArrayPolicy, text_QD: Floats, query_B: Ints, cost_weight_B: Floats) -> Rollouts:
         """Plays each episode to its end. `text_QD` are the policy's own features of every recorded query."""
         states = self.start(query_B, cost_weight_B)
         turn_BM = np.zeros(states.allowed_BM.shape, np.int64)
@@ -88,23 +86,31 @@ class Replay:
             ended = choices.select_B >= 0
             answer_from_B[active[ended]] = choices.select_B[ended]
             states = self.call(query_B[active], states, choices.call_BM & ~ended[:, None])
-            turn_BM[active] = np.where(
-                states.responded_BM & (turn_BM[active] == 0), turn, turn_BM[active]
-            )
+            turn_BM[active] = np.where(states.responded_BM & (turn_BM[active] == 0), turn, turn_BM[active])
             cost_B[active] = states.cost_BM.sum(1)
             if turn == self.max_turns:
-                answer_from_B[active[~ended]] = best_at_limit(states)[~ended]
+                answer_from_B[active[~ended]] = best_at_limit(states, turn_BM[active])[~ended]
             active, states = active[~ended], states.rows(~ended)
             if not len(active):
                 break
         return Rollouts(turn_BM, answer_from_B, confidence_B, cost_B)
 
 
-def best_at_limit(states: States) -> Ints:
-    """What the environment hands over when the turns are used up: the largest class of equal answers, ties to
-    the dearest model; -1 where nothing came back. The same rule as `episodes.answers.best_response`.
+def best_at_limit(states: States, turn_BM: Ints) -> Ints:
+    """What the environment hands over when the turns are used up; -1 where nothing came back.
+
+    The rule of `episodes.agreement.best_response`: the largest class of equal answers, then the more capable
+    model, then the earlier response. Recordings hold no text, so every response counts as saying something.
     """
-    price_M = np.array([float(model.price.rates.output) for model in states.models])
-    votes_BM = np.maximum(agreement_BM(states), 0.5) + 1e-6 * price_M / max(price_M.max(), 1e-9)
-    ranked = np.where(states.responded_BM, votes_BM, -1.0)
+    votes_BM = agreement_BM(states).astype(np.int64)
+    score_BM = votes_BM * len(states.models) + _capability_rank_M(states)
+    latest = int(turn_BM.max(initial=0))
+    ranked = np.where(states.responded_BM, score_BM * (latest + 1) + latest - turn_BM, -1)
     return np.where(states.responded_BM.any(1), ranked.argmax(1), -1)
+
+
+def _capability_rank_M(states: States) -> Ints:
+    """Rank of each model by stated capability, then output and input price; equal models rank equal."""
+    keys = [(m.capability or 0.0, m.price.rates.output, m.price.rates.input) for m in states.models]
+    ordered = sorted(set(keys))
+    return np.array([ordered.index(key) for key in keys], np.int64)

@@ -16,6 +16,7 @@ class TrainingConfig:
 
     reward: 'linear' is s - lambda C; 'cost_aware' is s (K - min(lambda C, c_max)). C in units of the pool's reference cost.
     temperature: of the softmax over values that explores in DAPO.
+    averaging: how much of the running average of the weights one gradient step keeps.
     scale: how group-relative advantages are scaled ('none', 'group', 'batch').
     """
 
@@ -44,6 +45,7 @@ class TrainingConfig:
     answer_loss_weight: float = 0.5
     weight_decay: float = 1e-3
     gradient_clip: float = 1.0
+    averaging: float = 0.995
     validation_share: float = 0.1
     evaluate_every: int = 50
     sampling: Sampling = field(default_factory=Sampling)

@@ -53,10 +53,17 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How episodes are drawn. Lambda is log-uniform between the bounds, and 0 with probability `free_share`."""
+    """How episodes are drawn.
+
+    Lambda is log-uniform between the bounds; within the narrower focus, where quality and cost really compete,
+    with probability `focus_share`; and 0 with probability `free_share`.
+    """
 
     min_weight: float = 2e-3
-    max_weight: float = 30.0
+    max_weight: float = 300.0
+    focus_min: float = 5e-3
+    focus_max: float = 2.0
+    focus_share: float = 0.5
     free_share: float = 0.05
     full_pool_share: float = 0.5
     price_jitter: float = 0.4
@@ -76,8 +83,7 @@ class Draw:
 def draw(data: TrainingSet, query_B: Ints, sampling: Sampling, rng: np.random.Generator, repeat: int = 1) -> Draw:
     """One episode for each query, `repeat` times over with everything but the choices equal (a group)."""
     B, M = len(query_B), len(data.outcomes.models)
-    low, high = np.log(sampling.min_weight), np.log(sampling.max_weight)
-    weight_B = np.where(rng.random(B) < sampling.free_share, 0.0, np.exp(rng.uniform(low, high, B)))
+    weight_B = draw_weights(B, sampling, rng)
     share_B = np.where(rng.random(B) < sampling.full_pool_share, 1.0, rng.uniform(0.1, 1.0, B))
     kept_BM = rng.random((B, M)) < share_B[:, None]
     kept_BM[np.arange(B), rng.integers(0, M, B)] = True
@@ -101,11 +107,19 @@ def draw(data: TrainingSet, query_B: Ints, sampling: Sampling, rng: np.random.Ge
     return Draw(query_B, replace(states, allowed_BM=states.allowed_BM & kept_BM), prior, factor_BM)
 
 
+def draw_weights(size: int, sampling: Sampling, rng: np.random.Generator) -> Floats:
+    """Lambdas of this many episodes."""
+    focused = rng.random(size) < sampling.focus_share
+    low = np.log(np.where(focused, sampling.focus_min, sampling.min_weight))
+    high = np.log(np.where(focused, sampling.focus_max, sampling.max_weight))
+    return np.where(rng.random(size) < sampling.free_share, 0.0, np.exp(rng.uniform(low, high)))
+
+
 @dataclass(frozen=True, eq=False)
 class Choices:
     """N recorded choices, as the network saw them.
 
-    episode_N: which episode of the batch. next_N: row of the same episode's next choice, -1 at its end.
+    best_N: value of the best legal choice. episode_N: which episode of the batch. next_N: row of the same episode's next choice, -1 at its end.
     """
 
     x_NMF: Floats32
@@ -115,6 +129,7 @@ class Choices:
     offset_NA: Floats
     legal_NA: Bools
     picked_N: Ints
+    best_N: Floats
     episode_N: Ints
     next_N: Ints
     score_NM: Floats
@@ -156,9 +171,10 @@ def play(
         listed_1 = listed.any(1, keepdims=True).astype(np.float32)
         go_1 = go[:, :1] * listed_1 + go[:, 1:] * (1 - listed_1)
         value = now.offset_BA + np.concatenate([add, go_1], 1)
-        picked = pick(np.where(now.legal_BA, value, FORBIDDEN), now.legal_BA)
+        legal_value = np.where(now.legal_BA, value, FORBIDDEN)
+        picked = pick(legal_value, now.legal_BA)
         score = np.where(in_pool[:, :, 0] > 0, data.outcomes.score_QM[query_B[active]], np.nan)
-        rows.append((x, in_pool, responded, listed_1, now.offset_BA, now.legal_BA, picked, active, score))
+        rows.append((x, in_pool, responded, listed_1, now.offset_BA, now.legal_BA, picked, legal_value.max(1), active, score))
 
         go_now = picked == M
         adders = active[~go_now]
@@ -173,18 +189,17 @@ def play(
             pending_BM[callers] = False
         over = (go_now & ~listed.any(1)) | (states.turns_left_B[active] <= 0)
         ended = active[over]
-        best = best_response_M(now.chance_BM[over], states.rows(ended))
-        answer_B[ended] = best
+        answer_B[ended] = best_response_M(now.chance_BM[over], states.rows(ended))
         active = active[~over]
 
     quality_B = data.outcomes.scores_of(query_B, answer_B)
     cost_B = states.cost_BM.sum(1)
     reward_B = reward.reward(quality_B, cost_B / prior.reference_cost, states.cost_weight_B)
-    x, in_pool, responded, listed_1, offset, legal, picked, episode, score = (
+    x, in_pool, responded, listed_1, offset, legal, picked, best, episode, score = (
         np.concatenate(column) for column in zip(*rows, strict=True)
     )
     choices = Choices(
-        x, in_pool, responded, listed_1, offset, legal, picked, episode, successors(episode), score
+        x, in_pool, responded, listed_1, offset, legal, picked, best, episode, successors(episode), score
     )
     return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), choices)
 

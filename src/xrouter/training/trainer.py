@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..episodes.cost import estimate_tokens
+from ..episodes.cost import estimate_query_tokens
 from ..policies.network import NetworkPolicy, Payoff, initial_parameters
 from ..policies.profiles import Profiles
 from ..policies.states import Bools, Floats, Ints
@@ -36,7 +36,7 @@ from .warm_start import answer_loss, as_network, corrections, next_values, train
 
 Metrics = dict[str, float | int | str]
 MINIBATCHES = 6
-VALIDATION_WEIGHTS = np.geomspace(3e-3, 10.0, 12)
+VALIDATION_WEIGHTS = np.geomspace(3e-3, 100.0, 14)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def prepare(sets: Sequence[Outcomes], config: TrainingConfig, fitted: NetworkPol
             together.score_QM,
             together.recording.tokens_QM.astype(np.float64),
             together.recording.present_QM,
-            np.array([estimate_tokens(p) for p in together.recording.prompts], np.float64),
+            np.array([estimate_query_tokens(p) for p in together.recording.prompts], np.float64),
         )
     else:
         encoder, profiles = fitted.encoder, fitted.profiles
@@ -95,7 +95,10 @@ def prepare(sets: Sequence[Outcomes], config: TrainingConfig, fitted: NetworkPol
 
 
 class Trainer:
-    """Trains one network policy. `state` and `load_state` carry everything a resumed run needs."""
+    """Trains one network policy. What is validated and served is the running average of the weights (Polyak and
+    Juditsky, 1992), which is steadier than their last value.
+
+    `state` and `load_state` carry everything a resumed run needs."""
 
     def __init__(self, prepared: Prepared, config: TrainingConfig) -> None:
         self.prepared = prepared
@@ -106,6 +109,7 @@ class Trainer:
             name: torch.tensor(value, requires_grad=True)
             for name, value in initial_parameters(config.seed, config.hidden).items()
         }
+        self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), weight_decay=config.weight_decay)
         self.best: tuple[float, dict[str, torch.Tensor]] | None = None
         capped = config.reward == "cost_aware"
@@ -130,7 +134,7 @@ class Trainer:
 
     def policy(self, version: str | None = None, *, best: bool = True) -> NetworkPolicy:
         """The policy as it is served; by default the weights that validated best."""
-        source = self.best[1] if best and self.best is not None else self.parameters
+        source = self.best[1] if best and self.best is not None else self.average
         weights = {name: value.detach().numpy().copy() for name, value in source.items()}
         digest = hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest()
         return NetworkPolicy(
@@ -146,6 +150,7 @@ class Trainer:
             "step": self.step,
             "rng": self.rng.bit_generator.state,
             "parameters": {name: value.detach().clone() for name, value in self.parameters.items()},
+            "average": {name: value.clone() for name, value in self.average.items()},
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
         }
@@ -154,8 +159,9 @@ class Trainer:
         self.step = state["step"]
         self.rng.bit_generator.state = state["rng"]
         with torch.no_grad():
-            for name, value in state["parameters"].items():
-                self.parameters[name].copy_(value)
+            for name in self.parameters:
+                self.parameters[name].copy_(state["parameters"][name])
+                self.average[name].copy_(state["average"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
 
@@ -166,7 +172,7 @@ class Trainer:
         drawn = draw(data, query_B, config.sampling, self.rng)
         played = play(data, drawn, as_network(self.parameters), self.payoff, self.reward, self._explore)
         choices = played.choices
-        target_N = next_values(self.parameters, choices, played.reward_B[choices.episode_N])
+        target_N = next_values(choices, played.reward_B[choices.episode_N])
         losses = []
         for rows in np.array_split(self.rng.permutation(len(choices.picked_N)), MINIBATCHES):
             correct, value = corrections(self.parameters, choices, rows)
@@ -259,6 +265,9 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.gradient_clip)
         self.optimizer.step()
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                self.average[name].lerp_(value, 1.0 - self.config.averaging)
 
     def _validate(self) -> Metrics:
         """Mean reward of the greedy policy on held-out training queries, over lambdas; keeps the best weights."""
@@ -278,7 +287,7 @@ class Trainer:
             scores.append(float(score_B.mean()))
         reward = float(np.mean(rewards))
         if self.best is None or reward > self.best[0]:
-            self.best = (reward, {name: v.detach().clone() for name, v in self.parameters.items()})
+            self.best = (reward, {name: value.clone() for name, value in self.average.items()})
         return {"validation_reward": reward, "validation_score": float(np.mean(scores))}
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..episodes.cost import estimate_tokens
+from ..episodes.cost import estimate_query_tokens
 from ..policies.features import Prior
-from ..policies.network import FORBIDDEN, forward
+from ..policies.network import forward
 from ..policies.profiles import Profiles
 from ..policies.states import Floats
 from ..policies.text import TextEncoder
@@ -34,7 +34,7 @@ def training_set(
     of_pool = profiles.of_pool(outcomes.models)
     unmeasured = replace(profiles, names=("",) * len(profiles.names)).of_pool(outcomes.models)
     tokens_QM = of_pool.tokens_BM(text_QD)
-    prompt_tokens_Q = np.array([estimate_tokens(prompt) for prompt in recording.prompts], np.float64)
+    prompt_tokens_Q = np.array([estimate_query_tokens(prompt) for prompt in recording.prompts], np.float64)
     prior = Prior(
         chance_BM=np.clip(chance_QM, 0.02, 0.98),
         tokens_BM=tokens_QM,
@@ -71,12 +71,9 @@ def corrections(
     return correct_NM, offset + torch.cat([add_NM, go_N1], 1)
 
 
-def next_values(parameters: dict[str, torch.Tensor], choices: Choices, reward_N: Floats) -> Floats:
+def next_values(choices: Choices, reward_N: Floats) -> Floats:
     """What each recorded choice led to: the best value of the episode's next choice, or its reward at the end."""
-    with torch.no_grad():
-        _, value = corrections(parameters, choices, np.arange(len(choices.picked_N)))
-    best = np.where(choices.legal_NA, value.numpy(), FORBIDDEN).max(1)
-    return np.where(choices.next_N >= 0, best[choices.next_N], reward_N)
+    return np.where(choices.next_N >= 0, choices.best_N[choices.next_N], reward_N)
 
 
 def answer_loss(
@@ -95,7 +92,7 @@ def answer_loss(
 
 
 def value_loss(value_NA: torch.Tensor, choices: Choices, rows: NDArray[np.int64], target_N: Floats) -> torch.Tensor:
-    """Huber loss of the picked choices' values."""
+    """Squared error of the picked choices' values: the mean is wanted, and scores are 0 or 1."""
     picked = torch.from_numpy(choices.picked_N[rows])
     value = value_NA.gather(1, picked[:, None])[:, 0]
-    return torch.nn.functional.huber_loss(value, torch.from_numpy(target_N[rows]).float(), delta=0.3)
+    return torch.nn.functional.mse_loss(value, torch.from_numpy(target_N[rows]).float())
