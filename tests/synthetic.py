@@ -23,11 +23,11 @@ from xrouter.providers.replay import ReplayProvider
 from xrouter.tasks.outcomes import Outcomes, Recording
 
 TOPICS = (
-    "triangle integer prime divisor polygon radius fraction equation".split(),
-    "treaty emperor dynasty parliament colony revolution cathedral senate".split(),
-    "enzyme neuron membrane protein genome bacteria vaccine tissue".split(),
+    ["triangle", "integer", "prime", "divisor", "polygon", "radius", "fraction", "equation"],
+    ["treaty", "emperor", "dynasty", "parliament", "colony", "revolution", "cathedral", "senate"],
+    ["enzyme", "neuron", "membrane", "protein", "genome", "bacteria", "vaccine", "tissue"],
 )
-FILLER = "please explain which of these is true and give the answer".split()
+FILLER = ["please", "explain", "which", "of", "these", "is", "true", "and", "give", "the", "answer"]
 WRONG_ANSWERS = 7
 
 

@@ -236,8 +236,6 @@ decision = load_policy(sys.argv[1], models).decide(observation)
 assert isinstance(decision.action, CallModels) and decision.action.calls, decision
 print(json.dumps([call.model for call in decision.action.calls]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) <= {"model-1", "model-2"}

@@ -189,7 +189,9 @@ def test_models_outside_the_episode_change_nothing_but_the_unit_of_cost(policy: 
     unlike = replace(prior, chance_BM=np.where(allowed, prior.chance_BM, 0.97), cost_BM=prior.cost_BM * 1)
     y = features(unlike, fresh(allowed_BM=allowed), np.zeros((1, len(MODELS)), bool))
     masks = pool_masks(fresh(allowed_BM=allowed), np.zeros((1, len(MODELS)), bool))
-    for one, other in zip(forward(policy.parameters, x, *masks), forward(policy.parameters, y, *masks), strict=True):
+    for one, other in zip(
+        forward(policy.parameters, x, *masks), forward(policy.parameters, y, *masks), strict=True
+    ):
         if one.shape == allowed.shape:
             one, other = one[allowed], other[allowed]
         np.testing.assert_allclose(one, other, atol=1e-6)

@@ -86,8 +86,8 @@ def serve(policy: ArrayPolicy, outcomes: Outcomes, weight: float, max_turns: int
         try:
             return await rollout(served, environment)
         except NoAnswerError as error:
-            assert isinstance(error.episode, Episode)
-            return error.episode
+            failed: Episode = error.episode
+            return failed
 
     async def all_of_them() -> list[Episode]:
         return [await one(prompt) for prompt in outcomes.recording.prompts]

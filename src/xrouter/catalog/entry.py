@@ -173,6 +173,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "reasoning": Reader.flag,
     "description": Reader.text,
     "capability": number(0, 1),
+    "typical_output_tokens": whole(1),
     "automatic": Reader.flag,
     "price": _price,
     "options": _options,

@@ -20,6 +20,7 @@ class Model:
     id: the provider's own model id.
     context_window, max_output_tokens: tokens.
     capability: 0..1, how capable the model is held to be where nobody measured it; None = guess from price and tier.
+    typical_output_tokens: how long its answers tend to be, where nobody measured it; None = as others' are.
     simulated: True for a pool that only pretends, so that every output can say so.
     """
 
@@ -35,5 +36,6 @@ class Model:
     tools: bool = True
     reasoning: bool = False
     capability: float | None = None
+    typical_output_tokens: int | None = None
     simulated: bool = False
     options: dict[str, object] = field(default_factory=dict, hash=False, compare=False)

@@ -55,7 +55,7 @@ def collect(
 
         xrouter collect --out outcomes/mine --n 200
 
-        xrouter collect --tasks prompts.jsonl --models gpt-4o-mini,deepseek-chat --max-cost-usd 5 --out outcomes/mine
+        xrouter collect --tasks prompts.jsonl --models gpt-5-mini,deepseek-v4-flash --max-cost-usd 5 --out outcomes/mine
 
         xrouter collect --tasks prompts.jsonl --out outcomes/mine --max-cost-usd 10 --resume
     """

@@ -19,7 +19,9 @@ def train(
     datasets: Annotated[
         str | None, typer.Option(help="Only these datasets, commas between (gsm8k,math-l5).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Everything random comes from it.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Everything random comes from it; default: 0, or the --config file's.")
+    ] = None,
     warm_steps: Annotated[int | None, typer.Option(help="Steps of supervised regression on outcomes.")] = None,
     dapo_steps: Annotated[int | None, typer.Option(help="Steps of DAPO.")] = None,
     reward: Annotated[
@@ -121,7 +123,7 @@ def _settings(config: Path | None, **options: Any) -> dict[str, Any]:
         import tomllib
 
         try:
-            values = tomllib.loads(config.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ConfigurationError(f"--config {config}: {error}") from error
     return values | {name: value for name, value in options.items() if value is not None}

@@ -27,13 +27,12 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being played, points done and points in all."""
 
 
-def sweep(points: int = 32, highest: float = 30.0, lowest: float = 1e-3) -> tuple[float, ...]:
+def sweep(points: int = 48, highest: float = 1e4, lowest: float = 1e-3) -> tuple[float, ...]:
     """0 and this many log-spaced cost weights, rounded to six digits."""
     return (0.0, *(float(f"{weight:.6g}") for weight in np.geomspace(lowest, highest, points)))
 
 
 DEFAULT_WEIGHTS = sweep()
-BASELINE_WEIGHTS = sweep(64, 1e4, 1e-4)
 """Wide enough to reach from best to the cheapest model whatever their ratio of costs, so that no baseline is
 held back by the range its policy's lambda happens to have."""
 
@@ -72,7 +71,7 @@ def evaluate(
     results = [judge.result(contestant, decisions) for contestant, decisions in played]
     if with_baselines:
         results += _unions(judge, results)
-        results.append(judge.oracle(BASELINE_WEIGHTS, figures.reference_cost))
+        results.append(judge.oracle(weights, figures.reference_cost))
     else:
         kept = {judge.best_name, judge.cheapest_name}
         results = [result for result in results if result.kind != "single" or result.name in kept]
@@ -124,9 +123,7 @@ def _play_all(
 
 
 def _weights(contestant: Contestant, weights: tuple[float, ...]) -> tuple[float, ...]:
-    if not contestant.swept:
-        return (0.0,)
-    return weights if contestant.kind == "policy" else BASELINE_WEIGHTS
+    return weights if contestant.swept else (0.0,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..catalog.model import Model
 from ..episodes.agreement import agreement_classes
-from ..episodes.cost import estimate_prompt_tokens
+from ..episodes.budget import MIN_OUTPUT_TOKENS
+from ..episodes.cost import affordable_output_tokens, estimate_prompt_tokens, predicted_cost
 from ..episodes.episode import Call, CallModels, Decision, Observation, Select
 from ..messages import Request
+from .baselines import list_price_BM
 from .states import ArrayPolicy, Bools, Floats, States
 
 
@@ -38,6 +41,8 @@ class ServedPolicy:
             response = next(r for r in reversed(observation.responses) if r.model == name and r.ok)
             return Decision(Select(response.call_id), sure)
         called = np.flatnonzero(choices.call_BM[0])
+        if not len(called) and observation.money_left_usd is not None and not states.responded_BM.any():
+            called = last_resort(states)
         return Decision(CallModels(tuple(Call(observation.pool[i].name) for i in called)), sure)
 
     def _encode(self, query: str) -> Floats:
@@ -69,7 +74,9 @@ def observe(observation: Observation) -> States:
             [np.inf if observation.money_left_usd is None else float(observation.money_left_usd)]
         ),
         prompt_tokens_B=np.array([prompt_tokens], np.float64),
-        allowed_BM=able_M(pool, request, prompt_tokens)[None] & ~responded & ~failed,
+        allowed_BM=(able_M(pool, request, prompt_tokens) & affordable_M(observation))[None]
+        & ~responded
+        & ~failed,
         responded_BM=responded,
         failed_BM=failed,
         answer_BM=answer,
@@ -91,6 +98,30 @@ def able_M(pool: tuple[Model, ...], request: Request, prompt_tokens: int) -> Boo
         ]
     )
     return able if able.any() else np.ones(len(pool), bool)
+
+
+def affordable_M(observation: Observation) -> Bools:
+    """Models that the environment would not refuse under the cost cap, were each called alone."""
+    request, money = observation.request, observation.money_left_usd
+    if money is None:
+        return np.ones(len(observation.pool), bool)
+    return np.array(
+        [
+            predicted_cost(model, request) <= money
+            and affordable_output_tokens(model, request, money) >= MIN_OUTPUT_TOKENS
+            for model in observation.pool
+        ]
+    )
+
+
+def last_resort(states: States) -> NDArray[np.int64]:
+    """The cheapest model by list price where a policy sees none that it can pay for: the environment limits the
+    answer's length to the money left, or says that there is too little. Empty where every model was tried.
+    """
+    untried = ~states.responded_BM[0] & ~states.failed_BM[0]
+    candidates = states.allowed_BM[0] if states.allowed_BM.any() else untried
+    cheapest = np.where(candidates, list_price_BM(states)[0], np.inf).argmin()
+    return np.array([cheapest] if candidates.any() else [], np.int64)
 
 
 def has_image(request: Request) -> bool:

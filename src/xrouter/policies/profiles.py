@@ -19,6 +19,8 @@ from ..catalog.model import Model
 
 Floats32 = NDArray[np.float32]
 MIN_CHANCE, MAX_CHANCE = 0.02, 0.98
+REASONING_LENGTH = 3.0
+"""How much longer the answers of a reasoning model are, hidden tokens included, where nobody measured it."""
 DESCRIPTORS = ("constant", "log input price", "log output price", "reasoning")
 
 
@@ -47,6 +49,7 @@ class Profiles:
         known_M = np.array([row is not None for row in rows])
         mean_skill_D, mean_tokens_D = self.skill_ND.mean(0), self.tokens_ND.mean(0)
         typical_skill = float(self.typical_D @ mean_skill_D)
+        typical_tokens = float(np.exp(self.typical_D @ mean_tokens_D))
         skill, tokens, scale = [], [], []
         for model, row in zip(models, rows, strict=True):
             if row is None:
@@ -54,7 +57,7 @@ class Profiles:
                 shifted[0] += self.expected_skill(model) - typical_skill
                 skill.append(shifted)
                 tokens.append(mean_tokens_D)
-                scale.append(np.float32(self.tokens_scale_N.mean() * (3.0 if model.reasoning else 1.0)))
+                scale.append(np.float32(self.expected_tokens(model) / typical_tokens))
             else:
                 skill.append(self.skill_ND[row])
                 tokens.append(self.tokens_ND[row])
@@ -80,6 +83,13 @@ class Profiles:
             else model.capability
         )
         return float(np.clip(guess, 0.05, 0.97))
+
+    def expected_tokens(self, model: Model) -> float:
+        """Output tokens of a typical answer of a model nobody measured: as stated, else as the others' are."""
+        if model.typical_output_tokens is not None:
+            return float(model.typical_output_tokens)
+        usual = float(np.mean(self.tokens_scale_N * np.exp(self.tokens_ND @ self.typical_D)))
+        return usual * (REASONING_LENGTH if model.reasoning else 1.0)
 
 
 def descriptors(model: Model) -> Floats32:

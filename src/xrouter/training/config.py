@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import ConfigurationError
 from ..policies.network import HIDDEN
 from .episodes import Sampling
+
+RewardName = Literal["linear", "cost_aware"]
+Scale = Literal["none", "group", "batch"]
 
 
 @dataclass(frozen=True)
@@ -26,20 +30,20 @@ class TrainingConfig:
     landmarks: int = 256
     vocabulary: int = 24_000
     hidden: int = HIDDEN
-    reward: Literal["linear", "cost_aware"] = "linear"
+    reward: RewardName = "linear"
     success_bonus: float = 1.0
     penalty_cap: float = 0.8
-    warm_steps: int = 400
+    warm_steps: int = 120
     warm_batch: int = 768
     warm_learning_rate: float = 2e-3
     exploration: float = 0.25
-    dapo_steps: int = 200
+    dapo_steps: int = 400
     groups: int = 128
     group_size: int = 8
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     clip_low: float = 0.2
     clip_high: float = 0.28
-    scale: Literal["none", "group", "batch"] = "batch"
+    scale: Scale = "batch"
     max_generation_batches: int = 10
     temperature: float = 0.03
     answer_loss_weight: float = 0.5
@@ -51,6 +55,9 @@ class TrainingConfig:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
+        for name, allowed in (("reward", RewardName), ("scale", Scale)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ConfigurationError(f"{name} must be one of {get_args(allowed)}, got {getattr(self, name)!r}")
         for name in ("max_turns", "groups", "warm_batch", "evaluate_every", "hidden", "dimensions", "landmarks"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -66,12 +73,24 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """Raises ConfigurationError naming an unknown key."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigurationError(f"training config: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        values = dict(values)
+        """Raises ConfigurationError naming an unknown key or a value of the wrong type."""
+        values = _checked(cls, values, "training config")
         if "sampling" in values:
-            values["sampling"] = Sampling(**values["sampling"])
+            values["sampling"] = Sampling(**_checked(Sampling, values["sampling"], "training config, sampling"))
         return cls(**values)
+
+
+def _checked(cls: type, values: Any, where: str) -> dict[str, Any]:
+    """The values, if they are what a dataclass of numbers and words wants."""
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{where} must be a table of settings, got {values!r}")
+    defaults = {f.name: f.default for f in fields(cls)}
+    unknown = sorted(set(values) - set(defaults))
+    if unknown:
+        raise ConfigurationError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(defaults))}")
+    for name, value in values.items():
+        wanted = type(defaults[name])
+        fits = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
+        if wanted in (int, float, str) and not fits:
+            raise ConfigurationError(f"{where}: {name} must be like {defaults[name]!r}, got {value!r}")
+    return dict(values)

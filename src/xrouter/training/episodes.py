@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..policies.features import Prior, features
+from ..policies.features import Prior, features, logit
 from ..policies.network import (
     FORBIDDEN,
     Choice,
@@ -56,7 +56,8 @@ class Sampling:
     """How episodes are drawn.
 
     Lambda is log-uniform between the bounds; within the narrower focus, where quality and cost really compete,
-    with probability `focus_share`; and 0 with probability `free_share`.
+    with probability `focus_share`; and 0 with probability `free_share`. Noise on the prior's logits and jitter of
+    the prices keep the network from recognising training queries by them.
     """
 
     min_weight: float = 2e-3
@@ -68,6 +69,7 @@ class Sampling:
     full_pool_share: float = 0.5
     price_jitter: float = 0.4
     unmeasured_share: float = 0.1
+    skill_noise: float = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +92,21 @@ def draw(data: TrainingSet, query_B: Ints, sampling: Sampling, rng: np.random.Ge
     factor_BM = np.exp(sampling.price_jitter * rng.standard_normal((B, M)))
     factor_BM[rng.random(B) < sampling.full_pool_share] = 1.0
     hidden_BM = rng.random((B, M)) < sampling.unmeasured_share
+    noise_BM = sampling.skill_noise * rng.standard_normal((B, M))
 
-    query_B, weight_B = np.repeat(query_B, repeat), np.repeat(weight_B, repeat)
-    kept_BM, factor_BM, hidden_BM = (np.repeat(v, repeat, axis=0) for v in (kept_BM, factor_BM, hidden_BM))
+    query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM = (
+        np.repeat(value, repeat, axis=0)
+        for value in (query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM)
+    )
     replay = Replay(data.outcomes.recording, data.max_turns)
     states = replay.start(query_B, weight_B)
     none_left = ~(states.allowed_BM & kept_BM).any(1)
     kept_BM[none_left] = True
     base = data.prior.rows(query_B)
+    chance_BM = np.where(hidden_BM, data.guess_QM[query_B], base.chance_BM)
     prior = replace(
         base,
-        chance_BM=np.where(hidden_BM, data.guess_QM[query_B], base.chance_BM),
+        chance_BM=1.0 / (1.0 + np.exp(-logit(chance_BM) - noise_BM)),
         known_BM=~hidden_BM,
         cost_BM=base.cost_BM * factor_BM,
     )

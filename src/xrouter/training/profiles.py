@@ -77,12 +77,18 @@ def cross_fitted_skill(
     score_QM: Floats,
     present_QM: NDArray[np.bool_],
     *,
+    prompts: Sequence[str] | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> Floats:
-    """Each query's predicted scores from profiles that did not see it: the honest inputs to train a policy on."""
+    """Each query's predicted scores from profiles that did not see it: the honest inputs to train a policy on.
+
+    prompts: where given, queries with the same prompt are held out together.
+    """
     features = np.asarray(text_QD, np.float64)
-    fold_Q = np.random.default_rng(seed).permutation(len(features)) % folds
+    number: dict[str, int] = {}
+    group_Q = [number.setdefault(prompt, len(number)) for prompt in prompts or ()] or range(len(features))
+    fold_Q = (np.random.default_rng(seed).permutation(max(group_Q) + 1) % folds)[group_Q]
     predicted = np.zeros_like(score_QM)
     score = np.nan_to_num(score_QM)
     for fold in range(folds):

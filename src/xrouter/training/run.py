@@ -42,7 +42,7 @@ class Run:
                 f"{folder} holds a run already: give --resume to go on with it, or another --out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        if resume and state_path.exists():
+        if resume and (folder / "config.json").exists():
             _check_same(folder / "config.json", description)
         else:
             _write_json(folder / "config.json", description)
@@ -124,9 +124,9 @@ def _check_same(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def _keep_steps(path: Path, step: int) -> None:
-    """Drops lines after `step`: a run that died between two saves takes those steps again."""
+    """Keeps the first `step` lines, one a step: a run that died between two saves takes the later steps again."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= step]
+        lines = path.read_text().splitlines()[:step]
         path.write_text("".join(line + "\n" for line in lines))
 
 

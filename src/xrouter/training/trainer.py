@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..episodes.cost import estimate_query_tokens
+from ..errors import DataError
 from ..policies.network import NetworkPolicy, Payoff, initial_parameters
 from ..policies.profiles import Profiles
 from ..policies.states import Bools, Floats, Ints
@@ -36,7 +37,7 @@ from .warm_start import answer_loss, as_network, corrections, next_values, train
 
 Metrics = dict[str, float | int | str]
 MINIBATCHES = 6
-VALIDATION_WEIGHTS = np.geomspace(3e-3, 100.0, 14)
+VALIDATION_WEIGHTS = np.geomspace(3e-3, 30.0, 14)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.parameters.values(), weight_decay=config.weight_decay)
         self.best: tuple[float, dict[str, torch.Tensor]] | None = None
         capped = config.reward == "cost_aware"
-        self.payoff = Payoff(config.success_bonus, config.penalty_cap if capped else None)
+        self.payoff = Payoff(config.success_bonus, config.penalty_cap) if capped else Payoff()
         self.reward: Reward = (
             CostAwareReward(config.success_bonus, config.penalty_cap) if capped else LinearReward()
         )
@@ -200,7 +201,10 @@ class Trainer:
             if useful_P.any():
                 totals.append(self._policy_gradient(played, rewards_PG, useful_P))
         if not totals:
-            raise RuntimeError("no group of rollouts had two different rewards: nothing to learn from")
+            raise DataError(
+                f"{data.outcomes.name}: no group of rollouts had two different rewards, so there is nothing to learn "
+                "from; give at least two models, a higher temperature, or dapo_steps = 0"
+            )
         mean = {key: float(np.mean([float(part[key]) for part in totals])) for key in totals[0]}
         return {**mean, "generation_batches": batches, "informative_groups": kept}
 

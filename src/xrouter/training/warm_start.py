@@ -30,7 +30,7 @@ def training_set(
     """The replayable set with honest priors: each query's chances come from profiles that did not see it."""
     recording = outcomes.recording
     text_QD = encoder.encode(recording.prompts)
-    chance_QM = cross_fitted_skill(text_QD, outcomes.score_QM, recording.present_QM, seed=seed)
+    chance_QM = cross_fitted_skill(text_QD, outcomes.score_QM, recording.present_QM, prompts=recording.prompts, seed=seed)
     of_pool = profiles.of_pool(outcomes.models)
     unmeasured = replace(profiles, names=("",) * len(profiles.names)).of_pool(outcomes.models)
     tokens_QM = of_pool.tokens_BM(text_QD)

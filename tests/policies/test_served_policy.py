@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from conftest import make_model
+from episode_kit import completion
+from learner_kit import fitted_policy
+from synthetic import replaying_pool, synthetic_outcomes
+
+from xrouter.episodes.cost import estimate_prompt_tokens, predicted_cost
+from xrouter.episodes.environment import Environment
+from xrouter.episodes.episode import CallModels, Observation, Preference, Response, Select
+from xrouter.errors import BudgetExceededError
+from xrouter.messages import Request, Usage
+from xrouter.policies.arrays import ServedPolicy, able_M, last_resort, observe
+from xrouter.policies.baselines import Cheapest, SingleModel
+from xrouter.rollout import rollout
+
+OUTCOMES = synthetic_outcomes(seed=12, queries=40, models=5)
+POOL = tuple(make_model(name) for name in ("a", "b", "c"))
+REQUEST = Request.from_text("What is 3 + 4?")
+
+
+def response(
+    model: str, answer: str | None, *, call_id: str = "c1", failed: bool = False, usd: str = "0.01"
+) -> Response:
+    return Response(
+        call_id=call_id,
+        model=model,
+        turn=1,
+        completion=None if failed else completion(),
+        answer=answer,
+        usage=Usage(10, 20),
+        cost_usd=Decimal(usd),
+        latency_s=0.1,
+        error="it failed" if failed else None,
+    )
+
+
+def observation(
+    *responses: Response, request: Request = REQUEST, pool: tuple = POOL, **fields: object
+) -> Observation:
+    values: dict[str, object] = {"preference": Preference(cost_weight=0.7), "turns_left": 2}
+    return Observation(request, pool, responses=responses, **(values | fields))  # type: ignore[arg-type]
+
+
+def test_what_came_back_is_seen_by_model() -> None:
+    seen = observe(
+        observation(
+            response("c", "7", call_id="c1", usd="0.03"),
+            response("a", None, call_id="c2", failed=True, usd="0.01"),
+        )
+    )
+    assert seen.allowed_BM.tolist() == [[False, True, False]]
+    assert seen.responded_BM.tolist() == [[False, False, True]]
+    assert seen.failed_BM.tolist() == [[True, False, False]]
+    assert seen.answer_BM.tolist() == [[-1, -1, 0]]
+    assert seen.tokens_BM.tolist() == [[20.0, 0.0, 20.0]]
+    np.testing.assert_allclose(seen.cost_BM, [[0.01, 0.0, 0.03]])
+    assert seen.cost_weight_B.tolist() == [0.7]
+    assert seen.turns_left_B.tolist() == [2]
+    assert seen.money_left_B.tolist() == [np.inf]
+    assert seen.prompt_tokens_B.tolist() == [estimate_prompt_tokens(REQUEST)]
+
+
+def test_equal_answers_are_one_class() -> None:
+    answers = ("7", "8", "7")
+    responses = [
+        response(m.name, answer, call_id=f"c{i}")
+        for i, (m, answer) in enumerate(zip(POOL, answers, strict=True))
+    ]
+    assert observe(observation(*responses)).answer_BM.tolist() == [[0, 1, 0]]
+
+
+def test_of_two_responses_of_one_model_the_last_counts_and_both_cost() -> None:
+    seen = observe(
+        observation(response("b", "7", call_id="c1"), response("b", "8", call_id="c2", usd="0.02"))
+    )
+    assert seen.answer_BM[0, 1] == 1
+    assert seen.cost_BM[0, 1] == pytest.approx(0.03)
+
+
+def test_simple_mode_is_a_last_turn() -> None:
+    assert observe(observation(preference=Preference(simple=True), turns_left=3)).turns_left_B.tolist() == [1]
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+@pytest.mark.parametrize(
+    ("request_", "able"),
+    [
+        (REQUEST, [True, True, True]),
+        (
+            Request.from_text("?", tools=[{"type": "function", "function": {"name": "f"}}]),
+            [False, True, True],
+        ),
+        (Request.from_messages([{"role": "user", "content": [IMAGE]}]), [False, False, True]),
+        (Request.from_text("word " * 10_000), [False, True, False]),
+    ],
+)
+def test_only_models_that_can_take_the_request_are_allowed(request_: Request, able: list[bool]) -> None:
+    pool = (
+        make_model("plain", tools=False),
+        make_model("long", context_window=1_000_000),
+        make_model("seeing", modalities=("text", "image")),
+    )
+    assert able_M(pool, request_, estimate_prompt_tokens(request_)).tolist() == able
+    assert observe(observation(request=request_, pool=pool)).allowed_BM[0].tolist() == able
+
+
+def test_where_no_model_can_take_the_request_all_may_try() -> None:
+    assert able_M(POOL, REQUEST, 10**9).tolist() == [True] * 3
+
+
+def test_a_selection_names_the_call() -> None:
+    policy = ServedPolicy(SingleModel("b"))
+    decision = policy.decide(observation(response("b", "7", call_id="c4")))
+    assert decision.action == Select("c4")
+    assert decision.confidence is None
+
+
+def test_a_call_names_the_model() -> None:
+    action = ServedPolicy(SingleModel("b")).decide(observation()).action
+    assert isinstance(action, CallModels)
+    assert [call.model for call in action.calls] == ["b"]
+
+
+def test_a_model_that_the_cap_rules_out_is_not_allowed() -> None:
+    cap = predicted_cost(OUTCOMES.models[2], REQUEST) * 2
+    seen = observe(observation(pool=OUTCOMES.models, money_left_usd=cap))
+    assert seen.allowed_BM.tolist() == [[True, True, True, False, False]]
+    assert seen.money_left_B.tolist() == [float(cap)]
+
+
+@pytest.mark.parametrize("cap", ["0.0001", "0.0003", "0.001", "0.003", "0.02"])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_under_a_cap_that_buys_any_model_there_is_an_answer_within_it(cap: str, noise: float) -> None:
+    pool, policy = replaying_pool(OUTCOMES), ServedPolicy(fitted_policy(OUTCOMES, noise=noise))
+    for weight in (0.0, 0.3):
+        preference = Preference(cost_weight=weight, max_cost_usd=Decimal(cap))
+        for prompt in OUTCOMES.recording.prompts:
+            episode = asyncio.run(rollout(policy, Environment(pool, Request.from_text(prompt), preference)))
+            assert episode.answer_from is not None
+            # Replayed calls heed no output limit, so one long answer may overrun; a second call may not.
+            first = episode.steps[0].responses
+            assert first, episode.steps[0].errors
+            assert episode.cost_usd <= max(Decimal(cap), sum((r.cost_usd for r in first), Decimal(0)))
+
+
+@pytest.mark.parametrize("policy", [fitted_policy(OUTCOMES), Cheapest(), SingleModel("model-4")])
+def test_a_cap_that_buys_nothing_is_said_at_once(policy: object) -> None:
+    environment = Environment(replaying_pool(OUTCOMES), REQUEST, Preference(max_cost_usd=Decimal("1e-9")))
+    with pytest.raises(BudgetExceededError, match="no further call affordable") as error:
+        asyncio.run(rollout(ServedPolicy(policy), environment))  # type: ignore[arg-type]
+    assert len(error.value.episode.steps) == 1
+
+
+def test_the_last_resort_is_the_cheapest_that_may_still_be_asked() -> None:
+    seen = observe(observation(pool=OUTCOMES.models))
+    assert last_resort(seen).tolist() == [0]
+    some = replace(seen, allowed_BM=np.array([[False, False, True, True, False]]))
+    assert last_resort(some).tolist() == [2]
+    none = replace(seen, allowed_BM=np.zeros((1, 5), bool))
+    assert last_resort(replace(none, failed_BM=np.array([[True, False, False, False, False]]))).tolist() == [
+        1
+    ]
+    assert last_resort(replace(none, failed_BM=np.ones((1, 5), bool))).tolist() == []

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from learner_kit import fitted_policy, tiny_config
+from synthetic import synthetic_outcomes
+
+from xrouter.tasks.outcomes import Outcomes
+from xrouter.training.profiles import cross_fitted_skill, fit_profiles, ridge
+from xrouter.training.trainer import hold_out, prepare
+from xrouter.training.warm_start import training_set
+
+OUTCOMES = synthetic_outcomes(seed=5, queries=150, models=4)
+
+
+def features_of(rng: np.random.Generator, queries: int, width: int) -> np.ndarray:
+    return np.column_stack([np.ones(queries), rng.standard_normal((queries, width - 1))])
+
+
+def test_ridge_finds_the_weights_behind_the_numbers() -> None:
+    rng = np.random.default_rng(0)
+    features, weights = features_of(rng, 200, 5), rng.standard_normal((3, 5))
+    present = rng.random((200, 3)) < 0.7
+    target = np.where(present, features @ weights.T, 1e6)
+    np.testing.assert_allclose(ridge(features, target, present, 1e-6), weights, atol=1e-6)
+
+
+def test_a_heavy_penalty_leaves_the_mean_of_what_is_present() -> None:
+    rng = np.random.default_rng(0)
+    features = features_of(rng, 50, 3)
+    target, present = rng.random((50, 2)), np.ones((50, 2), bool)
+    present[:, 1] = False
+    weights = ridge(features, target, present, 1e12)
+    np.testing.assert_allclose(weights, [[target[:, 0].mean(), 0, 0], [0, 0, 0]], atol=1e-6)
+
+
+def test_cross_fitted_predictions_of_random_labels_are_chance() -> None:
+    """A profile that saw its own query would know the label: in sample it does, cross-fitted it must not."""
+    rng = np.random.default_rng(1)
+    features = features_of(rng, 400, 120)
+    labels = (rng.random((400, 3)) < 0.5).astype(float)
+    present = np.ones_like(labels, bool)
+    in_sample = features @ ridge(features, labels, present, 5.0).T
+    honest = cross_fitted_skill(features, labels, present)
+
+    def accuracy(predicted: np.ndarray) -> float:
+        return float(((predicted > 0.5) == (labels > 0.5)).mean())
+
+    assert accuracy(in_sample) > 0.7
+    assert 0.42 < accuracy(honest) < 0.56
+
+
+def test_a_querys_own_label_never_reaches_its_prediction() -> None:
+    rng = np.random.default_rng(2)
+    features, labels = features_of(rng, 40, 6), rng.random((40, 2))
+    present = np.ones_like(labels, bool)
+    before = cross_fitted_skill(features, labels, present, seed=3)
+    for row in range(40):
+        changed = labels.copy()
+        changed[row] = 1.0 - changed[row]
+        after = cross_fitted_skill(features, changed, present, seed=3)
+        np.testing.assert_array_equal(after[row], before[row])
+        assert (after != before).any()
+
+
+def test_nor_does_the_label_of_the_same_prompt_asked_again() -> None:
+    rng = np.random.default_rng(3)
+    once = features_of(rng, 20, 6)
+    features, labels = np.concatenate([once, once]), rng.random((40, 2))
+    prompts = [f"prompt {i % 20}" for i in range(40)]
+    present = np.ones_like(labels, bool)
+    before = cross_fitted_skill(features, labels, present, prompts=prompts)
+    np.testing.assert_array_equal(before[:20], before[20:])
+    for row in range(20):
+        changed = labels.copy()
+        changed[row] += 1.0
+        after = cross_fitted_skill(features, changed, present, prompts=prompts)
+        np.testing.assert_array_equal(after[[row, row + 20]], before[[row, row + 20]])
+
+
+def test_labels_that_can_be_predicted_are() -> None:
+    text = fitted_policy(OUTCOMES).encode(OUTCOMES.recording.prompts)
+    rng = np.random.default_rng(0)
+    topic = np.array([dataset.endswith("history") for dataset in OUTCOMES.datasets])
+    score = (rng.random((150, 1)) < np.where(topic, 0.95, 0.05)[:, None]).astype(float)
+    predicted = cross_fitted_skill(text, score, np.ones_like(score, bool))
+    assert ((predicted[:, 0] > 0.5) == topic).mean() > 0.9
+
+
+def with_scores(outcomes: Outcomes, rows: np.ndarray, value: float) -> Outcomes:
+    score = outcomes.score_QM.copy()
+    score[rows] = value
+    return replace(outcomes, score_QM=score)
+
+
+def test_the_prior_a_policy_trains_on_does_not_know_the_querys_own_scores() -> None:
+    policy = fitted_policy(OUTCOMES)
+
+    def chances(outcomes: Outcomes) -> np.ndarray:
+        return training_set(outcomes, policy.encoder, policy.profiles, max_turns=3, seed=0).prior.chance_BM
+
+    before = chances(OUTCOMES)
+    for row in (0, 17, 149):
+        after = chances(with_scores(OUTCOMES, np.array([row]), 1.0 - OUTCOMES.score_QM[row, 0]))
+        np.testing.assert_array_equal(after[row], before[row])
+        assert (after != before).any()
+
+
+def test_nothing_is_fitted_on_the_validation_queries() -> None:
+    config = tiny_config()
+    _, held = hold_out(OUTCOMES, config.validation_share, config.seed)
+    assert held is not None
+    rows = np.array([OUTCOMES.query_ids.index(query) for query in held.query_ids])
+    one = prepare([OUTCOMES], config)
+    other = prepare([with_scores(OUTCOMES, rows, 1.0)], config)
+    assert (other.validation[0].score_QM == 1.0).all()
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "typical_D", "descriptor_weights"):
+        np.testing.assert_array_equal(getattr(one.profiles, name), getattr(other.profiles, name))
+    np.testing.assert_array_equal(one.training[0].prior.chance_BM, other.training[0].prior.chance_BM)
+    np.testing.assert_array_equal(one.encoder.buckets_V, other.encoder.buckets_V)
+
+
+def test_repeated_prompts_stay_on_one_side_of_the_split() -> None:
+    prompts = tuple(f"prompt {i % 50}" for i in range(150))
+    outcomes = replace(OUTCOMES, recording=replace(OUTCOMES.recording, prompts=prompts))
+    train, held = hold_out(outcomes, 0.3, seed=1)
+    assert held is not None
+    assert not set(train.recording.prompts) & set(held.recording.prompts)
+    assert len(held) == 45
+    assert sorted((*train.query_ids, *held.query_ids)) == sorted(outcomes.query_ids)
+    assert hold_out(outcomes, 0.3, seed=1)[0].query_ids == train.query_ids
+    assert hold_out(outcomes, 0.3, seed=2)[0].query_ids != train.query_ids
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_without_a_share_there_is_no_validation(share: float) -> None:
+    train, held = hold_out(OUTCOMES, share, seed=0)
+    assert held is None
+    assert train.query_ids == OUTCOMES.query_ids
+
+
+def test_profiles_predict_as_many_tokens_and_dollars_as_there_were() -> None:
+    record = OUTCOMES.recording
+    policy = fitted_policy(OUTCOMES)
+    text = policy.encode(record.prompts)
+    of_pool = policy.profiles.of_pool(OUTCOMES.models)
+    predicted = of_pool.tokens_BM(text)
+    np.testing.assert_allclose(predicted.mean(0), record.tokens_QM.mean(0), rtol=1e-3)
+    cost = of_pool.cost_BM(predicted, record.prompt_tokens_QM[:, 0].astype(float))
+    np.testing.assert_allclose(cost.mean(0), record.cost_QM.mean(0), rtol=0.02)
+    np.testing.assert_allclose(of_pool.chance_BM(text).mean(0), OUTCOMES.score_QM.mean(0), atol=0.02)
+
+
+def test_a_model_that_was_hardly_asked_changes_no_other_profile() -> None:
+    record = OUTCOMES.recording
+    text = fitted_policy(OUTCOMES).encode(record.prompts)
+    present = record.present_QM.copy()
+    present[3:, 2] = False
+    score = np.where(present, OUTCOMES.score_QM, np.nan)
+    arguments = (record.tokens_QM.astype(float), present, np.full(150, 100.0))
+    fitted = fit_profiles(OUTCOMES.models, text, score, *arguments)
+    whole = fit_profiles(
+        OUTCOMES.models, text, OUTCOMES.score_QM, arguments[0], record.present_QM, arguments[2]
+    )
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N"):
+        one, other = getattr(fitted, name), getattr(whole, name)
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(np.delete(one, 2, 0), np.delete(other, 2, 0), rtol=1e-4, atol=1e-5)
