@@ -34,7 +34,6 @@ def test_reads_every_kind_of_key(tmp_path):
         pool = ["a", "b"]
         ledger = "~/books.sqlite"
         call_timeout_s = 30
-        store_prompts = true
         default_preset = "mine"
         [presets]
         mine = 1
@@ -49,7 +48,6 @@ def test_reads_every_kind_of_key(tmp_path):
     assert settings.pool == ("a", "b")
     assert settings.ledger == Path.home() / "books.sqlite"
     assert settings.call_timeout_s == 30.0
-    assert settings.store_prompts
     assert settings.presets["mine"] == 1.0
     assert settings.presets["economy"] == 3.0
     assert settings.endpoints == {"box": Endpoint("http://127.0.0.1:11434/v1", headers={"x-team": "blue"})}
@@ -68,7 +66,6 @@ def test_reads_every_kind_of_key(tmp_path):
         ("call_timeout_s = 0", ["call_timeout_s", "above 0"]),
         ("request_timeout_s = inf", ["request_timeout_s"]),
         ("max_turns = 0", ["max_turns"]),
-        ("store_prompts = 1", ["store_prompts"]),
         ("presets = 3", ["presets", "table"]),
         ("[presets]\nquality = -1", ["presets.quality", "-1"]),
         ("default_preset = 'econmy'", ["default_preset", "econmy", "did you mean 'economy'"]),

@@ -44,14 +44,10 @@ class Request:
     def from_messages(cls, messages: Sequence[Message], **params: Any) -> Request:
         """Raises RequestError naming the field when `messages` is empty or malformed."""
         if not isinstance(messages, (list, tuple)) or not messages:
-            raise RequestError(
-                "messages must be a non-empty list of chat messages", param="messages"
-            )
+            raise RequestError("messages must be a non-empty list of chat messages", param="messages")
         for i, message in enumerate(messages):
             if not isinstance(message, Mapping):
-                raise RequestError(
-                    f"messages[{i}] must be an object with a role", param=f"messages[{i}]"
-                )
+                raise RequestError(f"messages[{i}] must be an object with a role", param=f"messages[{i}]")
             if not isinstance(message.get("role"), str):
                 raise RequestError(
                     f"messages[{i}].role must be a string such as 'user'",

@@ -65,7 +65,6 @@ class Settings:
     max_turns: int = 3
     max_retries: int = 2
     max_concurrency_per_model: int = 16
-    store_prompts: bool = False
     presets: Mapping[str, float] = field(default_factory=lambda: DEFAULT_PRESETS)
     default_preset: str = "balanced"
     reference_model: str | None = None
@@ -154,7 +153,6 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "max_turns": whole(1),
     "max_retries": whole(0),
     "max_concurrency_per_model": whole(1),
-    "store_prompts": Reader.flag,
     "presets": _weights,
     "default_preset": Reader.text,
     "reference_model": Reader.text,

@@ -41,9 +41,7 @@ def evaluate(
     points: Annotated[
         int, typer.Option(help="Cost weights above 0 in the sweep, from 1e-3 to the largest.", min=2)
     ] = 48,
-    max_cost_weight: Annotated[
-        float, typer.Option(help="Largest cost weight of the sweep.", min=0.01)
-    ] = 1e4,
+    max_cost_weight: Annotated[float, typer.Option(help="Largest cost weight of the sweep.", min=0.01)] = 1e4,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals.", min=0)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples and of random choices.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Judge the baselines too.")] = True,

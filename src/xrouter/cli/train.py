@@ -22,22 +22,24 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Everything random comes from it; default: 0, or the --config file's.")
     ] = None,
-    warm_steps: Annotated[int | None, typer.Option(help="Steps of supervised regression on outcomes.")] = None,
+    warm_steps: Annotated[
+        int | None, typer.Option(help="Steps of supervised regression on outcomes.")
+    ] = None,
     dapo_steps: Annotated[int | None, typer.Option(help="Steps of DAPO.")] = None,
     reward: Annotated[
         str | None,
         typer.Option(help="linear: s - lambda C. cost_aware: s (K - min(lambda C, c_max))."),
     ] = None,
     max_turns: Annotated[int | None, typer.Option(help="Decisions an episode may take.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with any setting of a training run.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any setting of a training run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads of torch; the network is small, so one is seldom slower.")
+    ] = 1,
 ) -> None:
     """Learn a routing policy from recorded outcomes: a supervised warm start, then DAPO.
 
@@ -45,11 +47,11 @@ def train(
 
     Examples:
 
-      xrouter train --outcomes outcomes/zeroeval --out runs/zeroeval
+        xrouter train --outcomes outcomes/zeroeval --out runs/zeroeval
 
-      xrouter train --outcomes outcomes/zeroeval --outcomes outcomes/mmlu_pro --out runs/both --seed 1
+        xrouter train --outcomes outcomes/zeroeval --outcomes outcomes/mmlu_pro --out runs/both --seed 1
 
-      xrouter train --outcomes outcomes/zeroeval --out runs/zeroeval --resume
+        xrouter train --outcomes outcomes/zeroeval --out runs/zeroeval --resume
     """
     settings = _settings(
         config,
@@ -72,8 +74,7 @@ def train(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     console = Console(stderr=True)
     training_config = TrainingConfig.from_dict(settings)
     sets = []
@@ -102,7 +103,9 @@ def train(
         bar = progress.add_task("training", total=run.trainer.steps, completed=run.trainer.step, note="")
 
         def on_step(metrics: dict[str, Any]) -> None:
-            note = f"reward {metrics['reward']:.3f}  score {metrics['score']:.3f}  calls {metrics['calls']:.1f}"
+            note = (
+                f"reward {metrics['reward']:.3f}  score {metrics['score']:.3f}  calls {metrics['calls']:.1f}"
+            )
             progress.update(bar, completed=metrics["step"], description=metrics["phase"], note=note)
             if "validation_reward" in metrics:
                 progress.console.print(
@@ -112,7 +115,9 @@ def train(
 
         checkpoint = run.train(on_step, save_every=save_every, tensorboard=tensorboard)
     typer.echo(f"policy: {checkpoint}")
-    typer.echo(f"judge it:  xrouter evaluate --outcomes {outcomes[0]} --split test --policy {out} --out report")
+    typer.echo(
+        f"judge it:  xrouter evaluate --outcomes {outcomes[0]} --split test --policy {out} --out report"
+    )
     typer.echo(f"serve it:  xrouter serve --policy {out}")
 
 

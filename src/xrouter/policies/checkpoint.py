@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from .text import TextEncoder
 FORMAT = 1
 FILE_NAME = "policy.npz"
 PACKAGED = "default.npz"
+DOTTED_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,28 @@ def read_provenance(source: str | Path | None = None) -> Provenance:
 
 
 def load_policy(source: str | Path | None, models: Sequence[Model]) -> Policy:
-    """A policy ready to serve this pool: a run folder, a checkpoint file, a baseline's name or (None) the packaged one."""
-    if isinstance(source, str) and (
-        source in baseline_names() or source in [model.name for model in models]
-    ):
-        return ServedPolicy(baseline(source))
+    """A policy ready to serve this pool.
+
+    source: a run folder, a checkpoint file, a baseline's or a model's name, the dotted path of a user's own policy
+    ("package.module:Name", called without arguments), or None for the packaged one. Raises CheckpointError.
+    """
+    if isinstance(source, str):
+        if source in baseline_names() or source in [model.name for model in models]:
+            return ServedPolicy(baseline(source))
+        if DOTTED_PATH.fullmatch(source):
+            return _own_policy(source)
     return ServedPolicy(load_network(source))
+
+
+def _own_policy(path: str) -> Policy:
+    module, _, name = path.partition(":")
+    try:
+        policy = getattr(import_module(module), name)()
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"policy {path!r}: {error}") from error
+    if not isinstance(policy, Policy):
+        raise CheckpointError(f"policy {path!r} lacks name, version or act(observation)")
+    return policy
 
 
 def _read(source: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -177,7 +195,9 @@ def _arrays(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, NpzFile):
-            raise CheckpointError(f"{path} is not a policy checkpoint: it holds one array, not an .npz archive")
+            raise CheckpointError(
+                f"{path} is not a policy checkpoint: it holds one array, not an .npz archive"
+            )
         with file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())

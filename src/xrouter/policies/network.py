@@ -36,7 +36,7 @@ def initial_parameters(seed: int, hidden: int = HIDDEN) -> dict[str, NDArray[np.
     rng = np.random.default_rng(seed)
 
     def weight(rows: int, columns: int) -> NDArray[np.float32]:
-        return (rng.standard_normal((rows, columns)) * np.sqrt(2.0 / rows)).astype(np.float32)
+        return np.asarray(rng.standard_normal((rows, columns)) * np.sqrt(2.0 / rows), np.float32)
 
     width = len(FEATURES)
     return {
@@ -118,9 +118,7 @@ def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
     return legal_BA
 
 
-def choice(
-    prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, payoff: Payoff
-) -> Choice:
+def choice(prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, payoff: Payoff) -> Choice:
     """Chances after the network's correction `correct_BM` (logits), and the value each choice starts from.
 
     Starting points: adding m is worth the better of m and the best response, at the added cost; calling the list
@@ -205,9 +203,7 @@ class NetworkPolicy:
             active = active[~stop]
         return Choices(pending_BM, select_B, confidence_B)
 
-    def _choose(
-        self, prior: Prior, states: States, pending_BM: Bools
-    ) -> tuple[NDArray[np.int64], Floats]:
+    def _choose(self, prior: Prior, states: States, pending_BM: Bools) -> tuple[NDArray[np.int64], Floats]:
         x_BMF = features(prior, states, pending_BM)
         in_pool, responded = pool_masks(states, pending_BM)
         correct_BM, add_BM, go_B2 = forward(self.parameters, x_BMF, in_pool, responded)
@@ -230,4 +226,3 @@ def pool_masks(states: States, pending_BM: Bools) -> tuple[NDArray[np.float32], 
     """Models that take part in the episode, and those that answered; [B, M, 1] as floats."""
     in_pool = states.allowed_BM | states.responded_BM | states.failed_BM | pending_BM
     return in_pool[:, :, None].astype(np.float32), states.responded_BM[:, :, None].astype(np.float32)
-

@@ -85,4 +85,5 @@ def agreement_BM(states: States) -> Floats:
     """How many responses at hand give the same answer as each response (itself included); 0 without an answer."""
     answer = np.where(states.responded_BM, states.answer_BM, -1)
     same_BMM = (answer[:, :, None] == answer[:, None, :]) & (answer >= 0)[:, :, None]
-    return same_BMM.sum(2).astype(np.float64)
+    agreeing: Floats = same_BMM.sum(2).astype(np.float64)
+    return agreeing

@@ -56,7 +56,7 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
-        return 1 + self.projection_VD.shape[1] + len(self.landmarks_LD)
+        return 1 + int(self.projection_VD.shape[1]) + len(self.landmarks_LD)
 
     def embed(self, queries: Sequence[str]) -> Floats32:
         """Unit vectors [B, D]; a text with no known word is the zero vector."""

@@ -1,7 +1,8 @@
 """Writes a folder of recorded outcomes: queries.parquet, outcomes.parquet, models.parquet.
 
 The schema is the one that `outcomes` reads. Calls that failed are left out: an endpoint that was down says
-nothing of what its model knows. A model that lacks an answer to any query is therefore not `core`.
+nothing of what its model knows. A model is `core` if it answered at
+least nine queries of ten.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ..errors import DataError
 from .graders import grade
 from .journal import Row
 from .task import Task
+
+CORE_COVERAGE = 0.9
 
 SCHEMAS = {
     "queries": pa.schema(
@@ -95,7 +98,10 @@ def write_outcomes(
     outcomes = [_outcome(task_of[row.query_id], model_of[row.model], row) for row in kept.values()]
     answers = {name: [o for o in outcomes if o["model"] == name] for name in model_of}
     answers = {name: of_model for name, of_model in answers.items() if of_model}
-    described = [_model(model_of[name], len(of_model) == len(queries)) for name, of_model in answers.items()]
+    described = [
+        _model(model_of[name], len(of_model) >= CORE_COVERAGE * len(queries))
+        for name, of_model in answers.items()
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("queries", queries), ("outcomes", outcomes), ("models", described)):
         _write(folder / f"{name}.parquet", table, SCHEMAS[name])

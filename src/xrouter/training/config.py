@@ -57,12 +57,24 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name, allowed in (("reward", RewardName), ("scale", Scale)):
             if getattr(self, name) not in get_args(allowed):
-                raise ConfigurationError(f"{name} must be one of {get_args(allowed)}, got {getattr(self, name)!r}")
-        for name in ("max_turns", "groups", "warm_batch", "evaluate_every", "hidden", "dimensions", "landmarks"):
+                raise ConfigurationError(
+                    f"{name} must be one of {get_args(allowed)}, got {getattr(self, name)!r}"
+                )
+        for name in (
+            "max_turns",
+            "groups",
+            "warm_batch",
+            "evaluate_every",
+            "hidden",
+            "dimensions",
+            "landmarks",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.group_size < 2:
-            raise ConfigurationError(f"group_size must be at least 2, got {self.group_size}: one rollout has no group")
+            raise ConfigurationError(
+                f"group_size must be at least 2, got {self.group_size}: one rollout has no group"
+            )
         if self.warm_steps < 0 or self.dapo_steps < 0 or self.warm_steps + self.dapo_steps == 0:
             raise ConfigurationError("warm_steps and dapo_steps must not be negative, nor both be 0")
         if not 0 <= self.validation_share < 1:
@@ -76,7 +88,9 @@ class TrainingConfig:
         """Raises ConfigurationError naming an unknown key or a value of the wrong type."""
         values = _checked(cls, values, "training config")
         if "sampling" in values:
-            values["sampling"] = Sampling(**_checked(Sampling, values["sampling"], "training config, sampling"))
+            values["sampling"] = Sampling(
+                **_checked(Sampling, values["sampling"], "training config, sampling")
+            )
         return cls(**values)
 
 

@@ -31,7 +31,9 @@ def fit_encoder(
     ranked = sorted(frequent or document_frequency.items(), key=lambda item: (-item[1], item[0]))
     kept = sorted(bucket for bucket, _ in ranked[:vocabulary])
     position = {bucket: i for i, bucket in enumerate(kept)}
-    idf_V = np.array([1.0 + np.log((1 + len(prompts)) / (1 + document_frequency[b])) for b in kept], np.float32)
+    idf_V = np.array(
+        [1.0 + np.log((1 + len(prompts)) / (1 + document_frequency[b])) for b in kept], np.float32
+    )
 
     rows, columns, values = [], [], []
     for row, count in enumerate(counts):
@@ -49,7 +51,8 @@ def fit_encoder(
     projection_VD = np.ascontiguousarray(svd.components_.T, np.float32)
     embedded = matrix @ projection_VD
     embedded /= np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-9)
-    means = KMeans(min(landmarks, len(prompts)), n_init=1, random_state=seed).fit(embedded).cluster_centers_
+    distinct = len(np.unique(embedded.round(5), axis=0))
+    means = KMeans(min(landmarks, distinct), n_init=1, random_state=seed).fit(embedded).cluster_centers_
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
     return TextEncoder(
         buckets_V=np.array(kept, np.int64),

@@ -82,7 +82,9 @@ class Draw:
     price_factor_BM: Floats
 
 
-def draw(data: TrainingSet, query_B: Ints, sampling: Sampling, rng: np.random.Generator, repeat: int = 1) -> Draw:
+def draw(
+    data: TrainingSet, query_B: Ints, sampling: Sampling, rng: np.random.Generator, repeat: int = 1
+) -> Draw:
     """One episode for each query, `repeat` times over with everything but the choices equal (a group)."""
     B, M = len(query_B), len(data.outcomes.models)
     weight_B = draw_weights(B, sampling, rng)
@@ -174,13 +176,26 @@ def play(
         in_pool, responded = pool_masks(some, listed)
         correct, add, go = network(x, in_pool, responded)
         now: Choice = choice(part, some, listed, correct, payoff)
-        listed_1 = listed.any(1, keepdims=True).astype(np.float32)
+        listed_1: Floats32 = np.asarray(listed.any(1, keepdims=True), np.float32)
         go_1 = go[:, :1] * listed_1 + go[:, 1:] * (1 - listed_1)
         value = now.offset_BA + np.concatenate([add, go_1], 1)
         legal_value = np.where(now.legal_BA, value, FORBIDDEN)
         picked = pick(legal_value, now.legal_BA)
         score = np.where(in_pool[:, :, 0] > 0, data.outcomes.score_QM[query_B[active]], np.nan)
-        rows.append((x, in_pool, responded, listed_1, now.offset_BA, now.legal_BA, picked, legal_value.max(1), active, score))
+        rows.append(
+            (
+                x,
+                in_pool,
+                responded,
+                listed_1,
+                now.offset_BA,
+                now.legal_BA,
+                picked,
+                legal_value.max(1),
+                active,
+                score,
+            )
+        )
 
         go_now = picked == M
         adders = active[~go_now]

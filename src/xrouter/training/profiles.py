@@ -32,7 +32,7 @@ def ridge(features_QD: Floats, target_QM: Floats, present_QM: NDArray[np.bool_],
         rows = present_QM[:, columns[0]]
         if not rows.any():
             continue
-        features, target = features_QD[rows], target_QM[np.ix_(rows, columns)]
+        features, target = features_QD[rows], target_QM[rows][:, columns]
         mean = target.mean(0)
         weights[columns] = np.linalg.solve(features.T @ features + identity, features.T @ (target - mean)).T
         weights[columns, 0] += mean

@@ -114,7 +114,9 @@ def _check_same(path: Path, description: Mapping[str, Any]) -> None:
         raise DataError(f"{path} cannot be read ({error}); start a new run") from error
     now = json.loads(json.dumps(description))
     if before["trained_on"] != now["trained_on"]:
-        raise ConfigurationError(f"{path.parent} was trained on other outcomes; resume with the same --outcomes")
+        raise ConfigurationError(
+            f"{path.parent} was trained on other outcomes; resume with the same --outcomes"
+        )
     different = [key for key, value in now["config"].items() if before["config"].get(key) != value]
     if different:
         raise ConfigurationError(

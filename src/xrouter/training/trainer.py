@@ -10,6 +10,7 @@ resumed run on a CPU ends in the same bits.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,9 @@ def hold_out(outcomes: Outcomes, share: float, seed: int) -> tuple[Outcomes, Out
     return outcomes.rows(np.flatnonzero(~inside)), outcomes.rows(np.flatnonzero(inside))
 
 
-def prepare(sets: Sequence[Outcomes], config: TrainingConfig, fitted: NetworkPolicy | None = None) -> Prepared:
+def prepare(
+    sets: Sequence[Outcomes], config: TrainingConfig, fitted: NetworkPolicy | None = None
+) -> Prepared:
     """`fitted`: a policy whose encoder and profiles are taken instead of fitting them (a resumed run)."""
     parts = [hold_out(outcomes, config.validation_share, config.seed) for outcomes in sets]
     training = [part for part, _ in parts]
@@ -247,14 +250,16 @@ class Trainer:
 
     def _explore(self, value_BA: Floats, legal_BA: Bools) -> Ints:
         """Epsilon-greedy."""
-        anything = np.where(legal_BA, self.rng.random(legal_BA.shape), -1.0).argmax(1)
+        anything: Ints = np.where(legal_BA, self.rng.random(legal_BA.shape), -1.0).argmax(1)
         explore = self.rng.random(len(value_BA)) < self.config.exploration
-        return np.where(explore, anything, value_BA.argmax(1))
+        picked: Ints = np.where(explore, anything, value_BA.argmax(1))
+        return picked
 
     def _sample(self, value_BA: Floats, legal_BA: Bools) -> Ints:
         """A sample of the softmax over legal values (Gumbel's trick)."""
         noisy = value_BA / self.config.temperature + self.rng.gumbel(size=value_BA.shape)
-        return np.where(legal_BA, noisy, -np.inf).argmax(1)
+        picked: Ints = np.where(legal_BA, noisy, -np.inf).argmax(1)
+        return picked
 
     def _some_set(self) -> TrainingSet:
         sets = self.prepared.training
@@ -299,7 +304,7 @@ def one_cycle(done: float, peak: float) -> float:
     """Learning rate after this share of the phase: up in a tenth, then down along a cosine."""
     if done < 0.1:
         return peak * (0.05 + 0.95 * done / 0.1)
-    return peak * (0.02 + 0.49 * (1.0 + np.cos(np.pi * (done - 0.1) / 0.9)))
+    return peak * (0.02 + 0.49 * (1.0 + math.cos(math.pi * (done - 0.1) / 0.9)))
 
 
 def summary(played: Played) -> Metrics:

@@ -30,7 +30,9 @@ def training_set(
     """The replayable set with honest priors: each query's chances come from profiles that did not see it."""
     recording = outcomes.recording
     text_QD = encoder.encode(recording.prompts)
-    chance_QM = cross_fitted_skill(text_QD, outcomes.score_QM, recording.present_QM, prompts=recording.prompts, seed=seed)
+    chance_QM = cross_fitted_skill(
+        text_QD, outcomes.score_QM, recording.present_QM, prompts=recording.prompts, seed=seed
+    )
     of_pool = profiles.of_pool(outcomes.models)
     unmeasured = replace(profiles, names=("",) * len(profiles.names)).of_pool(outcomes.models)
     tokens_QM = of_pool.tokens_BM(text_QD)
@@ -91,7 +93,9 @@ def answer_loss(
     return (loss * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def value_loss(value_NA: torch.Tensor, choices: Choices, rows: NDArray[np.int64], target_N: Floats) -> torch.Tensor:
+def value_loss(
+    value_NA: torch.Tensor, choices: Choices, rows: NDArray[np.int64], target_N: Floats
+) -> torch.Tensor:
     """Squared error of the picked choices' values: the mean is wanted, and scores are 0 or 1."""
     picked = torch.from_numpy(choices.picked_N[rows])
     value = value_NA.gather(1, picked[:, None])[:, 0]
