@@ -32,6 +32,7 @@ def tiny_config(**changes: Any) -> TrainingConfig:
         "group_size": 4,
         "evaluate_every": 4,
         "validation_share": 0.2,
+        "temperature": 0.3,  # Few small groups: they must differ in reward however sure the policy is.
     }
     return TrainingConfig(**(settings | changes))
 

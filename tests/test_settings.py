@@ -21,7 +21,7 @@ def test_defaults_without_any_file(tmp_path, monkeypatch):
     assert settings.pool is None
     assert settings.policy is None
     assert settings.ledger == tmp_path / "xrouter" / "ledger.sqlite"
-    assert settings.presets == {"quality": 0.02, "balanced": 0.5, "economy": 3.0}
+    assert settings.presets == {"quality": 0.01, "balanced": 0.1, "economy": 1.0}
     assert settings.max_body_bytes == 10 * 1024 * 1024
     assert settings.file is None
 
@@ -49,7 +49,7 @@ def test_reads_every_kind_of_key(tmp_path):
     assert settings.ledger == Path.home() / "books.sqlite"
     assert settings.call_timeout_s == 30.0
     assert settings.presets["mine"] == 1.0
-    assert settings.presets["economy"] == 3.0
+    assert settings.presets["economy"] == 1.0
     assert settings.endpoints == {"box": Endpoint("http://127.0.0.1:11434/v1", headers={"x-team": "blue"})}
     assert settings.models == {"a": {"provider": "box"}}
 

@@ -20,7 +20,7 @@ from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
 
-DEFAULT_PRESETS: Mapping[str, float] = MappingProxyType({"quality": 0.02, "balanced": 0.5, "economy": 3.0})
+DEFAULT_PRESETS: Mapping[str, float] = MappingProxyType({"quality": 0.01, "balanced": 0.1, "economy": 1.0})
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 

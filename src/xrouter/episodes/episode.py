@@ -28,7 +28,7 @@ class Preference:
     simple: exactly one decision: answer directly or one call, returned as it is.
     """
 
-    cost_weight: float = 0.5
+    cost_weight: float = 0.1
     max_cost_usd: Decimal | None = None
     deadline_s: float | None = None
     max_turns: int = DEFAULT_MAX_TURNS

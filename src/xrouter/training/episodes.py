@@ -127,7 +127,7 @@ def draw_weights(size: int, sampling: Sampling, rng: np.random.Generator) -> Flo
 class Choices:
     """N recorded choices, as the network saw them.
 
-    best_N: value of the best legal choice. episode_N: which episode of the batch. next_N: row of the same episode's next choice, -1 at its end.
+    value_NA: of each choice when it was made, FORBIDDEN where illegal. episode_N: which episode of the batch. next_N: row of the same episode's next choice, -1 at its end.
     """
 
     x_NMF: Floats32
@@ -137,7 +137,7 @@ class Choices:
     offset_NA: Floats
     legal_NA: Bools
     picked_N: Ints
-    best_N: Floats
+    value_NA: Floats
     episode_N: Ints
     next_N: Ints
     score_NM: Floats
@@ -191,7 +191,7 @@ def play(
                 now.offset_BA,
                 now.legal_BA,
                 picked,
-                legal_value.max(1),
+                legal_value,
                 active,
                 score,
             )
@@ -216,11 +216,11 @@ def play(
     quality_B = data.outcomes.scores_of(query_B, answer_B)
     cost_B = states.cost_BM.sum(1)
     reward_B = reward.reward(quality_B, cost_B / prior.reference_cost, states.cost_weight_B)
-    x, in_pool, responded, listed_1, offset, legal, picked, best, episode, score = (
+    x, in_pool, responded, listed_1, offset, legal, picked, values, episode, score = (
         np.concatenate(column) for column in zip(*rows, strict=True)
     )
     choices = Choices(
-        x, in_pool, responded, listed_1, offset, legal, picked, best, episode, successors(episode), score
+        x, in_pool, responded, listed_1, offset, legal, picked, values, episode, successors(episode), score
     )
     return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), choices)
 

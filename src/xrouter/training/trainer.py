@@ -20,7 +20,7 @@ import torch
 
 from ..episodes.cost import estimate_query_tokens
 from ..errors import DataError
-from ..policies.network import NetworkPolicy, Payoff, initial_parameters
+from ..policies.network import FORBIDDEN, NetworkPolicy, Payoff, initial_parameters
 from ..policies.profiles import Profiles
 from ..policies.states import Bools, Floats, Ints
 from ..policies.text import TextEncoder
@@ -215,8 +215,7 @@ class Trainer:
         config, choices = self.config, played.choices
         advantage_B = group_relative_advantages(rewards_PG, config.scale).reshape(-1)
         useful_B = np.repeat(useful_P, config.group_size)
-        with torch.no_grad():
-            old_N = self._log_probability(np.arange(len(choices.picked_N)), played)[0]
+        old_N = self._picked(torch.from_numpy(choices.value_NA).float(), choices.picked_N)
         rows_N = self.rng.permutation(np.flatnonzero(useful_B[choices.episode_N]))
         out = []
         for rows in np.array_split(rows_N, MINIBATCHES):
@@ -244,9 +243,13 @@ class Trainer:
         """(log pi of the picked choices, answer logits) for these recorded choices."""
         correct, value = corrections(self.parameters, played.choices, rows)
         legal = torch.from_numpy(played.choices.legal_NA[rows])
-        logits = torch.where(legal, value / self.config.temperature, torch.tensor(-1e9))
-        picked = torch.from_numpy(played.choices.picked_N[rows])
-        return torch.log_softmax(logits, 1).gather(1, picked[:, None])[:, 0], correct
+        value = torch.where(legal, value, torch.tensor(FORBIDDEN))
+        return self._picked(value, played.choices.picked_N[rows]), correct
+
+    def _picked(self, value_NA: torch.Tensor, picked_N: Ints) -> torch.Tensor:
+        """Log-probability of each picked choice under the softmax over legal values."""
+        logp_NA = torch.log_softmax(value_NA / self.config.temperature, 1)
+        return logp_NA.gather(1, torch.from_numpy(picked_N)[:, None])[:, 0]
 
     def _explore(self, value_BA: Floats, legal_BA: Bools) -> Ints:
         """Epsilon-greedy."""

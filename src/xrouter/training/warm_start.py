@@ -75,7 +75,7 @@ def corrections(
 
 def next_values(choices: Choices, reward_N: Floats) -> Floats:
     """What each recorded choice led to: the best value of the episode's next choice, or its reward at the end."""
-    return np.where(choices.next_N >= 0, choices.best_N[choices.next_N], reward_N)
+    return np.where(choices.next_N >= 0, choices.value_NA.max(1)[choices.next_N], reward_N)
 
 
 def answer_loss(
