@@ -160,9 +160,9 @@ def _print_table(rows: list[dict[str, Any]], *, checked: bool) -> None:
     for column in ("model", "tier", "provider"):
         table.add_column(column, no_wrap=True)
     for column in ("context", "in $/M", "cached", "out $/M"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     table.add_column("answers" if checked else "ready", no_wrap=True)
-    table.add_column("price dated, source", no_wrap=True, overflow="ellipsis")
+    table.add_column("price dated, source", no_wrap=True, overflow="ellipsis", max_width=48)
     for row in rows:
         price, more = row["price"], "+" if row["price"]["tiers_above_prompt_tokens"] else ""
         ready, detail = row["available"], row["lacks"] or ""
