@@ -329,17 +329,19 @@ class TestFiles:
         assert not list(tmp_path.glob("*.part"))
 
     def test_leave_failures_out_and_say_who_is_incomplete(self, tmp_path: Path) -> None:
-        models = [make_model(name) for name in ("whole", "holes", "dead")]
+        models = [make_model(name) for name in ("whole", "nearly", "holes", "dead")]
         rows = [Row(task.id, "whole", COST, text="1") for task in TASKS]
-        rows += [Row(task.id, "holes", COST, text="1") for task in TASKS[1:]]
+        rows += [Row(task.id, "nearly", COST, text="1") for task in TASKS[1:]]
+        rows += [Row(task.id, "holes", COST, text="1") for task in TASKS[2:]]
         rows += [Row(TASKS[0].id, "holes", COST, error="down")]
         rows += [Row(task.id, "dead", COST, error="down") for task in TASKS]
         summary = write_outcomes(tmp_path, TASKS, models, rows)
         assert {row["model"]: row["core"] for row in self.read(tmp_path, "models")} == {
             "whole": True,
+            "nearly": True,
             "holes": False,
         }
-        assert summary.rows == len(self.read(tmp_path, "outcomes")) == 23
+        assert summary.rows == len(self.read(tmp_path, "outcomes")) == 33
 
     def test_leave_out_and_count_rows_of_other_tasks(self, tmp_path: Path) -> None:
         rows = [Row(TASKS[0].id, "a", COST, text="1"), Row("elsewhere/1", "a", COST, text="1")]

@@ -203,11 +203,13 @@ class Trainer:
             batches, kept = batches + 1, kept + int(useful_P.sum())
             if useful_P.any():
                 totals.append(self._policy_gradient(played, rewards_PG, useful_P))
-        if not totals:
+        if not totals and self.step == config.warm_steps:
             raise DataError(
                 f"{data.outcomes.name}: no group of rollouts had two different rewards, so there is nothing to learn "
                 "from; give at least two models, a higher temperature, or dapo_steps = 0"
             )
+        if not totals:
+            totals = [{**summary(played), "policy_loss": 0.0, "answer_loss": 0.0, "clipped": 0.0}]
         mean = {key: float(np.mean([float(part[key]) for part in totals])) for key in totals[0]}
         return {**mean, "generation_batches": batches, "informative_groups": kept}
 
