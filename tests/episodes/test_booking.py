@@ -63,6 +63,18 @@ async def test_the_reference_is_estimated_from_the_answers_tokens_where_it_was_n
     assert not entry.simulated
 
 
+async def test_the_estimate_allows_for_answers_that_are_usually_longer() -> None:
+    brief = make_model("a", typical_output_tokens=100)
+    pool, _ = scripted({"a": completion("7", 100, 50), "dear": completion()}, a=brief, dear=DEAR)
+    env = environment(pool, simple=True)
+    await env.step(ask("a"))
+    lengthy = make_model("dear", typical_output_tokens=300)
+    entry, _ = entries(env.episode, pool, POLICY, lengthy)
+    assert entry.reference_cost_usd == usd("0.0004")  # 100 tokens in, 150 out at 1 and 2 USD per million
+    unstated, _ = entries(env.episode, pool, POLICY, DEAR)
+    assert unstated.reference_cost_usd == usd("0.0002")
+
+
 async def test_a_direct_answer_has_a_route_of_its_own() -> None:
     pool, _ = scripted({"a": completion()})
     env = environment(pool)

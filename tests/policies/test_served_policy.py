@@ -13,11 +13,12 @@ from synthetic import replaying_pool, synthetic_outcomes
 
 from xrouter.episodes.cost import estimate_prompt_tokens, predicted_cost
 from xrouter.episodes.environment import Environment
-from xrouter.episodes.episode import CallModels, Observation, Preference, Response, Select
-from xrouter.errors import BudgetExceededError
+from xrouter.episodes.episode import CallModels, Decision, DirectAnswer, Observation, Preference, Response, Select
+from xrouter.errors import BudgetExceededError, CheckpointError
 from xrouter.messages import Request, Usage
 from xrouter.policies.arrays import ServedPolicy, able_M, last_resort, observe
 from xrouter.policies.baselines import Cheapest, SingleModel
+from xrouter.policies.checkpoint import load_policy
 from xrouter.rollout import rollout
 
 OUTCOMES = synthetic_outcomes(seed=12, queries=40, models=5)
@@ -171,3 +172,25 @@ def test_the_last_resort_is_the_cheapest_that_may_still_be_asked() -> None:
         1
     ]
     assert last_resort(replace(none, failed_BM=np.ones((1, 5), bool))).tolist() == []
+
+
+class OwnPolicy:
+    name = "own"
+    version = "1"
+
+    async def act(self, observation: Observation) -> Decision:
+        return Decision(DirectAnswer("42"))
+
+
+class NotAPolicy:
+    pass
+
+
+def test_a_policy_of_the_users_own_is_loaded_by_its_dotted_path() -> None:
+    assert load_policy(f"{__name__}:OwnPolicy", ()).name == "own"
+
+
+@pytest.mark.parametrize("path", ["no.such.module:Name", f"{__name__}:Missing", f"{__name__}:NotAPolicy"])
+def test_a_dotted_path_that_leads_nowhere_is_named(path: str) -> None:
+    with pytest.raises(CheckpointError, match=path.split(":")[1] if "no.such" not in path else "no.such"):
+        load_policy(path, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -36,7 +37,8 @@ def entries(
 
     reference: the model savings are measured against (default: `pool.reference`). `reference_cost_usd` is what
         it cost here if it was called once and answered; otherwise its price applied to the tokens of the answer
-        handed over, an estimate; 0 where there is no answer.
+        handed over, an estimate; 0 where there is no answer. Where the catalog states the typical length of both
+        models' answers, the output counts as that much longer or shorter.
     error: why there is no answer; at: Unix seconds, default now.
     """
     at = time.time() if at is None else at
@@ -55,7 +57,7 @@ def entries(
         stop_reason=episode.stop_reason,
         cost_usd=episode.cost_usd,
         reference_model=reference.name,
-        reference_cost_usd=_reference_cost(episode, reference),
+        reference_cost_usd=_reference_cost(episode, reference, pool[source.model] if source else None),
         confidence=episode.confidence,
         latency_s=episode.latency_s,
         cost_weight=episode.preference.cost_weight,
@@ -72,11 +74,19 @@ def route_of(episode: Episode) -> str:
     return " > ".join(turn for turn in turns if turn) or "direct"
 
 
-def _reference_cost(episode: Episode, reference: Model) -> Decimal:
+def _reference_cost(episode: Episode, reference: Model, answered: Model | None) -> Decimal:
     own = [response for response in episode.responses if response.model == reference.name and response.ok]
     if len(own) == 1:
         return own[0].cost_usd
-    return reference.price.cost(episode.completion.usage)
+    usage = episode.completion.usage
+    if answered and answered.typical_output_tokens and reference.typical_output_tokens:
+        longer = reference.typical_output_tokens / answered.typical_output_tokens
+        usage = replace(
+            usage,
+            completion_tokens=round(usage.completion_tokens * longer),
+            reasoning_tokens=round(usage.reasoning_tokens * longer),
+        )
+    return reference.price.cost(usage)
 
 
 def _call(episode_id: str, model: Model, response: Response, at: float) -> CallEntry:

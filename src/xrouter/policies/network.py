@@ -25,7 +25,8 @@ HIDDEN = 64
 MAX_CALLS_PER_TURN = 4
 FORBIDDEN = -1e9
 HOPELESS_PENALTY = 1.2
-"""A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1."""
+"""A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1. Since somebody must be asked,
+the first call's penalty counts from the cheapest model's."""
 
 Parameters = Mapping[str, Any]
 """Arrays of either library: the same forward pass trains in torch and serves in NumPy."""
@@ -107,9 +108,9 @@ def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
     penalty = states.cost_weight_B[:, None] * prior.cost_BM / prior.reference_cost
     left = states.money_left_B - (prior.cost_BM * pending_BM).sum(1)
     callable_ = states.allowed_BM & ~pending_BM & (prior.cost_BM <= left[:, None])
-    cheapest = prior.cost_BM == np.where(callable_, prior.cost_BM, np.inf).min(1)[:, None]
     first = ~responded & (listed == 0)
-    worthwhile = (penalty <= HOPELESS_PENALTY) | (cheapest & first[:, None])
+    cheapest = np.where(callable_, penalty, np.inf).min(1)
+    worthwhile = penalty <= HOPELESS_PENALTY + np.where(first, cheapest, 0.0)[:, None]
     last_turn = states.turns_left_B <= 1
     may_add = np.where(last_turn, first, listed < MAX_CALLS_PER_TURN)
     legal_BA = np.empty((len(states), prior.cost_BM.shape[1] + 1), bool)
