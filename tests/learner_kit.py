@@ -58,6 +58,7 @@ def fitted_policy(
         encoder.encode(record.prompts),
         outcomes.score_QM,
         record.tokens_QM.astype(np.float64),
+        record.prompt_tokens_QM.astype(np.float64),
         record.present_QM,
         np.array([estimate_query_tokens(prompt) for prompt in record.prompts], np.float64),
     )

@@ -152,6 +152,7 @@ def test_a_checkpoint_is_judged_and_a_warning_says_if_it_was_trained_on_the_spli
         encoder.encode(record.prompts),
         train.score_QM,
         record.tokens_QM.astype(float),
+        record.prompt_tokens_QM.astype(float),
         record.present_QM,
         np.full(len(train), 40.0),
     )

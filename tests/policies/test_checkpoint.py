@@ -126,7 +126,17 @@ def test_a_missing_header_field_is_named(run: Path, name: str) -> None:
 
 def every_array() -> list[str]:
     network = [f"network.{name}" for name in fitted_policy(OUTCOMES).parameters]
-    fitted = ["buckets", "idf", "projection", "landmarks", "skill", "tokens", "tokens_scale", "typical"]
+    fitted = [
+        "buckets",
+        "idf",
+        "projection",
+        "landmarks",
+        "skill",
+        "tokens",
+        "tokens_scale",
+        "prompt",
+        "typical",
+    ]
     return [*fitted, "descriptor_weights", *network]
 
 

@@ -18,6 +18,7 @@ PROFILES = Profiles(
     skill_ND=np.array([[0.4, 0.1], [0.7, 0.2]], np.float32),
     tokens_ND=np.array([[np.log(100.0), 0.0], [np.log(200.0), np.log(2.0)]], np.float32),
     tokens_scale_N=np.array([1.0, 1.5], np.float32),
+    prompt_N2=np.array([[0.0, 1.0], [0.0, 1.0]], np.float32),
     typical_D=np.array([1.0, 0.5], np.float32),
     typical_prompt_tokens=1000.0,
     descriptor_weights=np.array([0.5, 0.0, 0.05, 0.1], np.float32),

@@ -13,7 +13,15 @@ from synthetic import replaying_pool, synthetic_outcomes
 
 from xrouter.episodes.cost import estimate_prompt_tokens, predicted_cost
 from xrouter.episodes.environment import Environment
-from xrouter.episodes.episode import CallModels, Decision, DirectAnswer, Observation, Preference, Response, Select
+from xrouter.episodes.episode import (
+    CallModels,
+    Decision,
+    DirectAnswer,
+    Observation,
+    Preference,
+    Response,
+    Select,
+)
 from xrouter.errors import BudgetExceededError, CheckpointError
 from xrouter.messages import Request, Usage
 from xrouter.policies.arrays import ServedPolicy, able_M, last_resort, observe

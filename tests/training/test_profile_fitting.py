@@ -8,7 +8,7 @@ from learner_kit import fitted_policy, tiny_config
 from synthetic import synthetic_outcomes
 
 from xrouter.tasks.outcomes import Outcomes
-from xrouter.training.profiles import cross_fitted_skill, fit_profiles, ridge
+from xrouter.training.profiles import cross_fitted_skill, fit_profiles, prompt_line, ridge
 from xrouter.training.trainer import hold_out, prepare
 from xrouter.training.warm_start import training_set
 
@@ -116,7 +116,7 @@ def test_nothing_is_fitted_on_the_validation_queries() -> None:
     one = prepare([OUTCOMES], config)
     other = prepare([with_scores(OUTCOMES, rows, 1.0)], config)
     assert (other.validation[0].score_QM == 1.0).all()
-    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "typical_D", "descriptor_weights"):
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "typical_D", "descriptor_weights"):
         np.testing.assert_array_equal(getattr(one.profiles, name), getattr(other.profiles, name))
     np.testing.assert_array_equal(one.training[0].prior.chance_BM, other.training[0].prior.chance_BM)
     np.testing.assert_array_equal(one.encoder.buckets_V, other.encoder.buckets_V)
@@ -159,12 +159,20 @@ def test_a_model_that_was_hardly_asked_changes_no_other_profile() -> None:
     present = record.present_QM.copy()
     present[3:, 2] = False
     score = np.where(present, OUTCOMES.score_QM, np.nan)
-    arguments = (record.tokens_QM.astype(float), present, np.full(150, 100.0))
-    fitted = fit_profiles(OUTCOMES.models, text, score, *arguments)
-    whole = fit_profiles(
-        OUTCOMES.models, text, OUTCOMES.score_QM, arguments[0], record.present_QM, arguments[2]
-    )
+    counts = (record.tokens_QM.astype(float), record.prompt_tokens_QM.astype(float))
+    estimate = np.full(150, 100.0)
+    fitted = fit_profiles(OUTCOMES.models, text, score, *counts, present, estimate)
+    whole = fit_profiles(OUTCOMES.models, text, OUTCOMES.score_QM, *counts, record.present_QM, estimate)
     for name in ("skill_ND", "tokens_ND", "tokens_scale_N"):
         one, other = getattr(fitted, name), getattr(whole, name)
         assert np.isfinite(one).all()
         np.testing.assert_allclose(np.delete(one, 2, 0), np.delete(other, 2, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_counted_prompt_tokens_are_a_line_of_the_estimate_and_never_negative() -> None:
+    estimate = np.array([10.0, 20.0, 40.0])
+    assert prompt_line(estimate, 50 + 2 * estimate) == pytest.approx((50.0, 2.0))
+    assert prompt_line(estimate, 3 * estimate - 15) == pytest.approx((0.0, 55 / (70 / 3)))
+    assert prompt_line(estimate, 100 - estimate) == pytest.approx((100 - 70 / 3, 0.0))
+    assert prompt_line(np.array([5.0, 5.0]), np.array([8.0, 12.0])) == (10.0, 0.0)
+    assert prompt_line(np.zeros(0), np.zeros(0)) == (0.0, 1.0)

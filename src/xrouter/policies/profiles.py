@@ -19,6 +19,7 @@ from ..catalog.model import Model
 
 Floats32 = NDArray[np.float32]
 MIN_CHANCE, MAX_CHANCE = 0.02, 0.98
+AS_ESTIMATED = np.array([0.0, 1.0], np.float32)
 REASONING_LENGTH = 3.0
 """How much longer the answers of a reasoning model are, hidden tokens included, where nobody measured it."""
 DESCRIPTORS = ("constant", "log input price", "log output price", "reasoning")
@@ -30,6 +31,7 @@ class Profiles:
 
     skill_ND: score of each model on a query = features . row.
     tokens_ND, tokens_scale_N: output tokens = scale * exp(features . row).
+    prompt_N2: tokens the model counts for a prompt = first + second * estimate (templates and tokenizers differ).
     typical_D: mean text features; typical_prompt_tokens: mean prompt length. Both define a pool's reference cost.
     descriptor_weights: mean score of an unmeasured model = weights . descriptors(model), see `descriptors`.
     """
@@ -38,6 +40,7 @@ class Profiles:
     skill_ND: Floats32
     tokens_ND: Floats32
     tokens_scale_N: Floats32
+    prompt_N2: Floats32
     typical_D: Floats32
     typical_prompt_tokens: float
     descriptor_weights: Floats32
@@ -50,7 +53,7 @@ class Profiles:
         mean_skill_D, mean_tokens_D = self.skill_ND.mean(0), self.tokens_ND.mean(0)
         typical_skill = float(self.typical_D @ mean_skill_D)
         typical_tokens = float(np.exp(self.typical_D @ mean_tokens_D))
-        skill, tokens, scale = [], [], []
+        skill, tokens, scale, prompt = [], [], [], []
         for model, row in zip(models, rows, strict=True):
             if row is None:
                 shifted = mean_skill_D.copy()
@@ -58,10 +61,12 @@ class Profiles:
                 skill.append(shifted)
                 tokens.append(mean_tokens_D)
                 scale.append(np.float32(self.expected_tokens(model) / typical_tokens))
+                prompt.append(AS_ESTIMATED)
             else:
                 skill.append(self.skill_ND[row])
                 tokens.append(self.tokens_ND[row])
                 scale.append(self.tokens_scale_N[row])
+                prompt.append(self.prompt_N2[row])
         price_M2 = np.array(
             [[float(m.price.rates.input), float(m.price.rates.output)] for m in models], np.float64
         )
@@ -70,6 +75,7 @@ class Profiles:
             skill_MD=np.array(skill, np.float32),
             tokens_MD=np.array(tokens, np.float32),
             tokens_scale_M=np.array(scale, np.float32),
+            prompt_M2=np.array(prompt, np.float32),
             usd_per_token_M2=price_M2 / 1e6,
             typical_D=self.typical_D,
             typical_prompt_tokens=self.typical_prompt_tokens,
@@ -107,6 +113,7 @@ class PoolProfile:
     skill_MD: Floats32
     tokens_MD: Floats32
     tokens_scale_M: Floats32
+    prompt_M2: Floats32
     usd_per_token_M2: NDArray[np.float64]
     typical_D: Floats32
     typical_prompt_tokens: float
@@ -123,10 +130,12 @@ class PoolProfile:
     def cost_BM(
         self, tokens_BM: NDArray[np.float64], prompt_tokens_B: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Expected US dollars of a call."""
-        return (
-            prompt_tokens_B[:, None] * self.usd_per_token_M2[:, 0] + tokens_BM * self.usd_per_token_M2[:, 1]
+        """Expected US dollars of a call. prompt_tokens_B: estimated from the text."""
+        prompt_BM = self.prompt_M2[:, 0] + self.prompt_M2[:, 1] * prompt_tokens_B[:, None]
+        cost_BM: NDArray[np.float64] = (
+            prompt_BM * self.usd_per_token_M2[:, 0] + tokens_BM * self.usd_per_token_M2[:, 1]
         )
+        return cost_BM
 
     @cached_property
     def reference_cost(self) -> float:

@@ -40,7 +40,7 @@ class TrainingConfig:
     dapo_steps: int = 400
     groups: int = 128
     group_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     clip_low: float = 0.2
     clip_high: float = 0.28
     scale: Scale = "batch"
@@ -49,9 +49,9 @@ class TrainingConfig:
     answer_loss_weight: float = 0.5
     weight_decay: float = 1e-3
     gradient_clip: float = 1.0
-    averaging: float = 0.995
+    averaging: float = 0.998
     validation_share: float = 0.1
-    evaluate_every: int = 50
+    evaluate_every: int = 25
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:

@@ -60,16 +60,16 @@ class Sampling:
     the prices keep the network from recognising training queries by them.
     """
 
-    min_weight: float = 2e-3
+    min_weight: float = 3e-3
     max_weight: float = 300.0
-    focus_min: float = 5e-3
-    focus_max: float = 2.0
-    focus_share: float = 0.5
+    focus_min: float = 0.02
+    focus_max: float = 1.0
+    focus_share: float = 0.45
     free_share: float = 0.05
-    full_pool_share: float = 0.5
+    full_pool_share: float = 0.4
     price_jitter: float = 0.4
     unmeasured_share: float = 0.1
-    skill_noise: float = 0.25
+    skill_noise: float = 0.35
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,10 +44,14 @@ def fit_profiles(
     text_QD: NDArray[np.floating],
     score_QM: Floats,
     tokens_QM: Floats,
+    prompt_tokens_QM: Floats,
     present_QM: NDArray[np.bool_],
-    prompt_tokens_Q: Floats,
+    estimate_Q: Floats,
 ) -> Profiles:
-    """Profiles of all models from one table of outcomes. score_QM is NaN where absent."""
+    """Profiles of all models from one table of outcomes. score_QM is NaN where absent.
+
+    prompt_tokens_QM: as the models counted them; estimate_Q: as estimated from the text.
+    """
     features = np.asarray(text_QD, np.float64)
     score = np.nan_to_num(score_QM)
     log_tokens = np.log(np.maximum(tokens_QM, 1.0))
@@ -66,10 +70,34 @@ def fit_profiles(
         skill_ND=skill_MD.astype(np.float32),
         tokens_ND=tokens_MD.astype(np.float32),
         tokens_scale_N=scale_M.astype(np.float32),
+        prompt_N2=np.array(
+            [
+                prompt_line(estimate_Q[present], counted[present])
+                for counted, present in zip(prompt_tokens_QM.T, present_QM.T, strict=True)
+            ],
+            np.float32,
+        ),
         typical_D=features.mean(0).astype(np.float32),
-        typical_prompt_tokens=float(np.mean(prompt_tokens_Q)),
+        typical_prompt_tokens=float(np.mean(estimate_Q)),
         descriptor_weights=descriptor_weights.astype(np.float32),
     )
+
+
+def prompt_line(estimate: Floats, counted: Floats) -> tuple[float, float]:
+    """(overhead, factor) of the least-squares line counted = overhead + factor * estimate, neither below 0.
+
+    (0, 1) where nothing was counted.
+    """
+    if not counted.any():
+        return 0.0, 1.0
+    spread = float(np.var(estimate))
+    factor = float(np.cov(estimate, counted, bias=True)[0, 1]) / spread if spread > 0 else 0.0
+    overhead = float(counted.mean()) - factor * float(estimate.mean())
+    if factor < 0:
+        return float(counted.mean()), 0.0
+    if overhead < 0:
+        return 0.0, float(counted.mean()) / max(float(estimate.mean()), 1e-9)
+    return overhead, factor
 
 
 def cross_fitted_skill(

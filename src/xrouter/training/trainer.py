@@ -82,6 +82,7 @@ def prepare(
             encoder.encode(together.recording.prompts),
             together.score_QM,
             together.recording.tokens_QM.astype(np.float64),
+            together.recording.prompt_tokens_QM.astype(np.float64),
             together.recording.present_QM,
             np.array([estimate_query_tokens(p) for p in together.recording.prompts], np.float64),
         )
