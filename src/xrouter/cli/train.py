@@ -115,8 +115,9 @@ def train(
 
         checkpoint = run.train(on_step, save_every=save_every, tensorboard=tensorboard)
     typer.echo(f"policy: {checkpoint}")
+    wanted = "" if pool == "core" else f" --pool {pool}"
     typer.echo(
-        f"judge it:  xrouter evaluate --outcomes {outcomes[0]} --split test --policy {out} --out report"
+        f"judge it:  xrouter evaluate --outcomes {outcomes[0]}{wanted} --split test --policy {out} --out report"
     )
     typer.echo(f"serve it:  xrouter serve --policy {out}")
 
