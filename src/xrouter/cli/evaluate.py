@@ -110,10 +110,16 @@ def choose(outcomes: Outcomes, pool: str, datasets: str | None) -> Outcomes:
     return outcomes.pool(outcomes.model_names if pool == "all" else _names(pool))
 
 
+def stem(source: str | None) -> str:
+    """A short name of where a policy was read: the run folder's or file's."""
+    return "packaged" if source is None else Path(source).resolve().stem
+
+
 def load_policies(
     sources: Sequence[str | None], train: Outcomes, name: str, split: str, seed: int
 ) -> dict[str, ArrayPolicy]:
-    """Policies by the name the report gives them, numbered where two share one. Warns of a policy that has seen the split it is judged on.
+    """Policies by the name the report gives them: with their run's name where there are several, numbered where two
+    still share one. Warns of a policy that has seen the split it is judged on.
 
     Raises CheckpointError for a file that is no policy, ConfigurationError for a name that is no baseline.
     """
@@ -134,7 +140,7 @@ def load_policies(
             policy, title = baseline_policy(source, train, seed), f"{source}{JUDGED}"
         else:
             policy = load_network(source)
-            title = policy.name
+            title = policy.name if len(sources) == 1 else f"{policy.name} {stem(source)}"
             for entry in read_provenance(source).trained_on:
                 if entry.get("name") == name and entry.get("split") == split:
                     typer.echo(
