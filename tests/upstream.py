@@ -46,7 +46,7 @@ class Received:
     body: Any
     disconnected: threading.Event = field(default_factory=threading.Event)
 
-    async def wait_disconnected(self, timeout_s: float = 3.0) -> bool:
+    async def wait_disconnected(self, timeout_s: float = 15.0) -> bool:
         return await asyncio.to_thread(self.disconnected.wait, timeout_s)
 
 
@@ -74,7 +74,7 @@ class MockUpstream:
         """Answer the coming requests with these, in order; `default` answers whatever follows."""
         self._script.extend(behaviours)
 
-    async def wait_requests(self, count: int, timeout_s: float = 3.0) -> None:
+    async def wait_requests(self, count: int, timeout_s: float = 15.0) -> None:
         """Wait until `count` requests have arrived; raises TimeoutError."""
         async with asyncio.timeout(timeout_s):
             while len(self.requests) < count:  # noqa: ASYNC110  # the server runs on another thread

@@ -8,9 +8,9 @@ profile, so that one policy learns every preference and every pool.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from ..policies.network import (
     best_response_M,
     choice,
     pool_masks,
+    value_correction,
 )
 from ..policies.states import Bools, Floats, Ints, States
 from ..rewards.reward import Reward
@@ -127,7 +128,8 @@ def draw_weights(size: int, sampling: Sampling, rng: np.random.Generator) -> Flo
 class Choices:
     """N recorded choices, as the network saw them.
 
-    value_NA: of each choice when it was made, FORBIDDEN where illegal. episode_N: which episode of the batch. next_N: row of the same episode's next choice, -1 at its end.
+    value_NA: of each choice when it was made, FORBIDDEN where illegal.
+    episode_N: which episode of the batch. score_NM: the answer key, for the loss alone; NaN outside the pool.
     """
 
     x_NMF: Floats32
@@ -139,8 +141,12 @@ class Choices:
     picked_N: Ints
     value_NA: Floats
     episode_N: Ints
-    next_N: Ints
     score_NM: Floats
+
+    @cached_property
+    def next_N(self) -> Ints:
+        """Row of the same episode's next choice, -1 at its end."""
+        return successors(self.episode_N)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +175,7 @@ def play(
     pending_BM = np.zeros((B, M), bool)
     answer_B = np.full(B, -1, np.int64)
     active = np.arange(B)
-    rows: list[tuple[NDArray[Any], ...]] = []
+    rounds: list[Choices] = []
     while len(active):
         some, part, listed = states.rows(active), prior.rows(active), pending_BM[active]
         x = features(part, some, listed)
@@ -177,23 +183,22 @@ def play(
         correct, add, go = network(x, in_pool, responded)
         now: Choice = choice(part, some, listed, correct, payoff)
         listed_1: Floats32 = np.asarray(listed.any(1, keepdims=True), np.float32)
-        go_1 = go[:, :1] * listed_1 + go[:, 1:] * (1 - listed_1)
-        value = now.offset_BA + np.concatenate([add, go_1], 1)
+        value = now.offset_BA + value_correction(add, go, listed_1, np.concatenate)
         legal_value = np.where(now.legal_BA, value, FORBIDDEN)
         picked = pick(legal_value, now.legal_BA)
         score = np.where(in_pool[:, :, 0] > 0, data.outcomes.score_QM[query_B[active]], np.nan)
-        rows.append(
-            (
-                x,
-                in_pool,
-                responded,
-                listed_1,
-                now.offset_BA,
-                now.legal_BA,
-                picked,
-                legal_value,
-                active,
-                score,
+        rounds.append(
+            Choices(
+                x_NMF=x,
+                in_pool_NM1=in_pool,
+                responded_NM1=responded,
+                listed_N1=listed_1,
+                offset_NA=now.offset_BA,
+                legal_NA=now.legal_BA,
+                picked_N=picked,
+                value_NA=legal_value,
+                episode_N=active,
+                score_NM=score,
             )
         )
 
@@ -216,13 +221,12 @@ def play(
     quality_B = data.outcomes.scores_of(query_B, answer_B)
     cost_B = states.cost_BM.sum(1)
     reward_B = reward.reward(quality_B, cost_B / prior.reference_cost, states.cost_weight_B)
-    x, in_pool, responded, listed_1, offset, legal, picked, values, episode, score = (
-        np.concatenate(column) for column in zip(*rows, strict=True)
-    )
-    choices = Choices(
-        x, in_pool, responded, listed_1, offset, legal, picked, values, episode, successors(episode), score
-    )
-    return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), choices)
+    return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), stack(rounds))
+
+
+def stack(rounds: Sequence[Choices]) -> Choices:
+    """The choices of all rounds as one."""
+    return Choices(**{f.name: np.concatenate([getattr(r, f.name) for r in rounds]) for f in fields(Choices)})
 
 
 def successors(episode_N: Ints) -> Ints:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..episodes.cost import estimate_query_tokens
 from ..policies.features import Prior
-from ..policies.network import forward
+from ..policies.network import forward, value_correction
 from ..policies.profiles import Profiles
 from ..policies.states import Floats
 from ..policies.text import TextEncoder
@@ -68,9 +68,8 @@ def corrections(
     tensors = (torch.from_numpy(v[rows]) for v in (choices.x_NMF, choices.in_pool_NM1, choices.responded_NM1))
     correct_NM, add_NM, go_N2 = forward(parameters, *tensors)
     listed = torch.from_numpy(choices.listed_N1[rows])
-    go_N1 = go_N2[:, :1] * listed + go_N2[:, 1:] * (1 - listed)
     offset = torch.from_numpy(choices.offset_NA[rows]).float()
-    return correct_NM, offset + torch.cat([add_NM, go_N1], 1)
+    return correct_NM, offset + value_correction(add_NM, go_N2, listed, torch.cat)
 
 
 def next_values(choices: Choices, reward_N: Floats) -> Floats:
