@@ -78,6 +78,63 @@ def logit(p: Floats) -> Floats:
     return np.asarray(np.log(p / (1.0 - p)), np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Who agrees with whom among the answers at hand; all zero where there are none.
+
+    for_BM, against_BM: summed skill (logit + 1) of the models that give the same answer, or another.
+    lead_B, margin_B: that sum of the strongest answer, and how far the next one is behind.
+    """
+
+    answered_BM: Bools
+    agreeing_BM: Floats
+    disagreeing_BM: Floats
+    for_BM: Floats
+    against_BM: Floats
+    best_agreeing_BM: Floats
+    leads_BM: Bools
+    answers_B: Floats
+    largest_B: Floats
+    lead_B: Floats
+    margin_B: Floats
+
+
+def count_votes(skill_BM: Floats, states: States) -> Votes:
+    answered = states.responded_BM & (states.answer_BM >= 0)
+    if not answered.any():  # every first turn, where a server spends most of its decisions
+        none_BM, none_B = np.zeros(answered.shape), np.zeros(len(answered))
+        return Votes(
+            answered, none_BM, none_BM, none_BM, none_BM, none_BM, answered, none_B, none_B, none_B, none_B
+        )
+    same = (
+        (states.answer_BM[:, :, None] == states.answer_BM[:, None, :])
+        & answered[:, :, None]
+        & answered[:, None, :]
+    )
+    agreeing = same.sum(2).astype(np.float64)
+    answers = answered.sum(1).astype(np.float64)
+    odds = np.where(answered, skill_BM + 1.0, 0.0)
+    vote = np.einsum("bij,bj->bi", same, odds)
+    best_agreeing = np.where(same, skill_BM[:, None, :], -SCALE).max(2)
+    ranked = np.where(answered, vote, -np.inf)
+    lead = np.where(answers > 0, ranked.max(1, initial=-np.inf), 0.0)
+    leads = vote >= (lead - 1e-9)[:, None]
+    rival = np.where(leads, -np.inf, ranked).max(1, initial=-np.inf)
+    return Votes(
+        answered_BM=answered,
+        agreeing_BM=agreeing,
+        disagreeing_BM=np.where(answered, answers[:, None] - agreeing, 0.0),
+        for_BM=vote,
+        against_BM=np.where(answered, odds.sum(1)[:, None] - vote, 0.0),
+        best_agreeing_BM=np.where(answered, best_agreeing, 0.0),
+        leads_BM=answered & leads,
+        answers_B=answers,
+        largest_B=np.where(answers > 0, agreeing.max(1, initial=0.0), 0.0),
+        lead_B=lead,
+        margin_B=np.where(answers > 0, lead - np.where(np.isfinite(rival), rival, 0.0), 0.0),
+    )
+
+
 def features(prior: Prior, states: States, pending_BM: Bools) -> NDArray[np.float32]:
     """x_BMF; `pending_BM` are the models already picked in this turn and not yet called."""
     B, M = states.allowed_BM.shape
@@ -86,26 +143,7 @@ def features(prior: Prior, states: States, pending_BM: Bools) -> NDArray[np.floa
     relative = prior.cost_BM / prior.reference_cost
     penalty = states.cost_weight_B[:, None] * relative
 
-    answered = states.responded_BM & (states.answer_BM >= 0)
-    same = (
-        (states.answer_BM[:, :, None] == states.answer_BM[:, None, :])
-        & answered[:, :, None]
-        & answered[:, None, :]
-    )
-    agreeing = same.sum(2).astype(np.float64)
-    answers = answered.sum(1).astype(np.float64)
-    odds = np.where(answered, skill + 1.0, 0.0)
-    vote = np.einsum("bij,bj->bi", same, odds)
-    against = np.where(answered, odds.sum(1)[:, None] - vote, 0.0)
-    best_agreeing = np.where(same, skill[:, None, :], -SCALE).max(2)
-    best_agreeing = np.where(answered, best_agreeing, 0.0)
-
-    ranked = np.where(answered, vote, -np.inf)
-    lead = np.where(answers > 0, ranked.max(1, initial=-np.inf), 0.0)
-    rival = np.where(vote < (lead - 1e-9)[:, None], ranked, -np.inf).max(1, initial=-np.inf)
-    margin = np.where(answers > 0, lead - np.where(np.isfinite(rival), rival, 0.0), 0.0)
-    largest = np.where(answers > 0, agreeing.max(1, initial=0.0), 0.0)
-
+    votes = count_votes(skill, states)
     ratio = np.log(np.maximum(states.tokens_BM, 1.0) / np.maximum(prior.tokens_BM, 1.0))
     best_skill = np.where(callable_, skill, -SCALE).max(1)
     one_call = np.where(callable_, prior.chance_BM - penalty, -1.0).max(1)
@@ -121,13 +159,13 @@ def features(prior: Prior, states: States, pending_BM: Bools) -> NDArray[np.floa
         pending_BM,
         states.responded_BM,
         states.failed_BM,
-        answered,
-        agreeing,
-        np.where(answered, answers[:, None] - agreeing, 0.0),
-        vote / SCALE,
-        against / SCALE,
-        best_agreeing,
-        answered & (vote >= (lead - 1e-9)[:, None]),
+        votes.answered_BM,
+        votes.agreeing_BM,
+        votes.disagreeing_BM,
+        votes.for_BM / SCALE,
+        votes.against_BM / SCALE,
+        votes.best_agreeing_BM,
+        votes.leads_BM,
         np.where(states.responded_BM, np.clip(ratio, -3.0, 3.0), 0.0),
         prior.known_BM,
     ]
@@ -136,10 +174,10 @@ def features(prior: Prior, states: States, pending_BM: Bools) -> NDArray[np.floa
         states.turns_left_B == 1,
         states.turns_left_B == 2,
         states.responded_BM.sum(1),
-        answers,
-        largest,
-        lead / SCALE,
-        margin / SCALE,
+        votes.answers_B,
+        votes.largest_B,
+        votes.lead_B / SCALE,
+        votes.margin_B / SCALE,
         pending_count,
         np.minimum((penalty * pending_BM).sum(1), 2.0),
         np.where(pending_count > 0, np.where(pending_BM, skill, -SCALE).max(1), 0.0),
