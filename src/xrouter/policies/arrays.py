@@ -15,7 +15,7 @@ from ..episodes.cost import affordable_output_tokens, estimate_prompt_tokens, pr
 from ..episodes.episode import Call, CallModels, Decision, Observation, Select
 from ..messages import Request
 from .baselines import list_price_BM
-from .states import ArrayPolicy, Bools, Floats, States
+from .states import ArrayPolicy, Bools, States
 
 
 class ServedPolicy:
@@ -32,7 +32,7 @@ class ServedPolicy:
     def decide(self, observation: Observation) -> Decision:
         """The decision, without an event loop."""
         states = observe(observation)
-        choices = self.inner.decide(self._encode(observation.request.query), states)
+        choices = self.inner.decide(self.inner.encode([observation.request.query]), states)
         confidence = float(choices.confidence_B[0])
         sure = None if np.isnan(confidence) else confidence
         selected = int(choices.select_B[0])
@@ -44,9 +44,6 @@ class ServedPolicy:
         if not len(called) and observation.money_left_usd is not None and not states.responded_BM.any():
             called = last_resort(states)
         return Decision(CallModels(tuple(Call(observation.pool[i].name) for i in called)), sure)
-
-    def _encode(self, query: str) -> Floats:
-        return self.inner.encode([query])
 
 
 def observe(observation: Observation) -> States:

@@ -8,8 +8,9 @@ over the best response when the list is empty. Sets of any size are reached with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ the first call's penalty counts from the cheapest model's."""
 
 Parameters = Mapping[str, Any]
 """Arrays of either library: the same forward pass trains in torch and serves in NumPy."""
+
+Network = Callable[
+    [NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], tuple[Floats, Floats, Floats]
+]
+"""x_BMF, in_pool_BM1, responded_BM1 -> (correct_BM, add_BM, go_B2), in NumPy."""
 
 
 def initial_parameters(seed: int, hidden: int = HIDDEN) -> dict[str, NDArray[np.float32]]:
@@ -93,12 +99,44 @@ class Payoff:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
-    """One choice for each of B episodes. legal_BA; offset_BA is the value before the network's correction."""
+class Deliberation:
+    """What one choice of B episodes is made from.
 
+    x_BMF, in_pool_BM1, responded_BM1: the network's input. listed_B1: 1 where the turn's list is not empty.
+    offset_BA: each choice's value before the network's correction; value_BA: after it, FORBIDDEN where illegal.
+    """
+
+    x_BMF: NDArray[np.float32]
+    in_pool_BM1: NDArray[np.float32]
+    responded_BM1: NDArray[np.float32]
+    listed_B1: NDArray[np.float32]
     chance_BM: Floats
     offset_BA: Floats
     legal_BA: Bools
+    value_BA: Floats
+
+
+def deliberate(
+    network: Network, payoff: Payoff, prior: Prior, states: States, pending_BM: Bools
+) -> Deliberation:
+    """Values every choice. Serving and training both decide by this."""
+    x_BMF = features(prior, states, pending_BM)
+    in_pool_BM1, responded_BM1 = pool_masks(states, pending_BM)
+    correct_BM, add_BM, go_B2 = network(x_BMF, in_pool_BM1, responded_BM1)
+    listed_B1: NDArray[np.float32] = np.asarray(pending_BM.any(1, keepdims=True), np.float32)
+    chance_BM, offset_BA = starting_values(prior, states, pending_BM, correct_BM, payoff)
+    legal_BA = legal_choices(prior, states, pending_BM)
+    value_BA = offset_BA + value_correction(add_BM, go_B2, listed_B1, np.concatenate)
+    return Deliberation(
+        x_BMF=x_BMF,
+        in_pool_BM1=in_pool_BM1,
+        responded_BM1=responded_BM1,
+        listed_B1=listed_B1,
+        chance_BM=chance_BM,
+        offset_BA=offset_BA,
+        legal_BA=legal_BA,
+        value_BA=np.where(legal_BA, value_BA, FORBIDDEN),
+    )
 
 
 def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
@@ -119,8 +157,11 @@ def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
     return legal_BA
 
 
-def choice(prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, payoff: Payoff) -> Choice:
-    """Chances after the network's correction `correct_BM` (logits), and the value each choice starts from.
+def starting_values(
+    prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, payoff: Payoff
+) -> tuple[Floats, Floats]:
+    """(chance_BM, offset_BA): chances after the network's correction `correct_BM` (logits), and the value each
+    choice starts from.
 
     Starting points: adding m is worth the better of m and the best response, at the added cost; calling the list
     is worth the best of it; handing over is worth the best response.
@@ -134,7 +175,7 @@ def choice(prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, 
         np.maximum(chance_BM, at_hand[:, None]), spent_B[:, None] + weight[:, None] * prior.cost_BM
     )
     offset_BA[:, -1] = payoff(at_hand, spent_B)
-    return Choice(chance_BM, offset_BA, legal_choices(prior, states, pending_BM))
+    return chance_BM, offset_BA
 
 
 def value_correction(add_BM: Any, go_B2: Any, listed_B1: Any, concatenate: Any) -> Any:
@@ -186,35 +227,26 @@ class NetworkPolicy:
 
     def decide(self, text_BD: Floats, states: States) -> Choices:
         prior = self.prior(text_BD, states)
+        network = partial(forward, self.parameters)
         pending_BM = np.zeros_like(states.allowed_BM)
         select_B = np.full(len(states), -1, np.int64)
         confidence_B = np.full(len(states), np.nan)
         active = np.arange(len(states))
         while len(active):
             some = states.rows(active)
-            pick, chance_BM = self._choose(prior.rows(active), some, pending_BM[active])
-            stop = pick == some.allowed_BM.shape[1]
+            now = deliberate(network, self.payoff, prior.rows(active), some, pending_BM[active])
+            go = some.allowed_BM.shape[1]
+            pick = np.where(now.legal_BA.any(1), now.value_BA.argmax(1), go)
+            stop = pick == go
             pending_BM[active[~stop], pick[~stop]] = True
-            best = best_response_M(chance_BM, some)
+            best = best_response_M(now.chance_BM, some)
             ended = active[stop]
             empty = ~pending_BM[ended].any(1)
             select_B[ended[empty]] = best[stop][empty]
-            at_hand = np.where(some.responded_BM | pending_BM[active], chance_BM, 0.0).max(1)
-            confidence_B[active] = at_hand
+            at_hand = some.responded_BM | pending_BM[active]
+            confidence_B[active] = np.where(at_hand, now.chance_BM, 0.0).max(1)
             active = active[~stop]
         return Choices(pending_BM, select_B, confidence_B)
-
-    def _choose(self, prior: Prior, states: States, pending_BM: Bools) -> tuple[NDArray[np.int64], Floats]:
-        x_BMF = features(prior, states, pending_BM)
-        in_pool, responded = pool_masks(states, pending_BM)
-        correct_BM, add_BM, go_B2 = forward(self.parameters, x_BMF, in_pool, responded)
-        now = choice(prior, states, pending_BM, correct_BM, self.payoff)
-        listed_B1 = pending_BM.any(1, keepdims=True).astype(np.float32)
-        value_BA = now.offset_BA + value_correction(add_BM, go_B2, listed_B1, np.concatenate)
-        pick = np.where(now.legal_BA, value_BA, FORBIDDEN).argmax(1)
-        nothing = ~now.legal_BA.any(1)
-        pick[nothing] = states.allowed_BM.shape[1]
-        return pick, now.chance_BM
 
     def pool_profile(self, models: tuple[Model, ...]) -> PoolProfile:
         """Profiles of a pool; the last pool's are kept, for a server has one."""

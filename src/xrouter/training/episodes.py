@@ -15,25 +15,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..policies.features import Prior, features, logit
-from ..policies.network import (
-    FORBIDDEN,
-    Choice,
-    Payoff,
-    best_response_M,
-    choice,
-    pool_masks,
-    value_correction,
-)
+from ..policies.features import Prior, logit
+from ..policies.network import Network, Payoff, best_response_M, deliberate
 from ..policies.states import Bools, Floats, Ints, States
 from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes
 from ..tasks.replay import Replay
 
 Floats32 = NDArray[np.float32]
-Corrections = tuple[Floats, Floats, Floats]
-Network = Callable[[Floats32, Floats32, Floats32], Corrections]
-"""x_BMF, in_pool_BM1, responded_BM1 -> (correct_BM, add_BM, go_B2), in NumPy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,27 +167,21 @@ def play(
     rounds: list[Choices] = []
     while len(active):
         some, part, listed = states.rows(active), prior.rows(active), pending_BM[active]
-        x = features(part, some, listed)
-        in_pool, responded = pool_masks(some, listed)
-        correct, add, go = network(x, in_pool, responded)
-        now: Choice = choice(part, some, listed, correct, payoff)
-        listed_1: Floats32 = np.asarray(listed.any(1, keepdims=True), np.float32)
-        value = now.offset_BA + value_correction(add, go, listed_1, np.concatenate)
-        legal_value = np.where(now.legal_BA, value, FORBIDDEN)
-        picked = pick(legal_value, now.legal_BA)
-        score = np.where(in_pool[:, :, 0] > 0, data.outcomes.score_QM[query_B[active]], np.nan)
+        now = deliberate(network, payoff, part, some, listed)
+        picked = pick(now.value_BA, now.legal_BA)
+        in_pool = now.in_pool_BM1[:, :, 0] > 0
         rounds.append(
             Choices(
-                x_NMF=x,
-                in_pool_NM1=in_pool,
-                responded_NM1=responded,
-                listed_N1=listed_1,
+                x_NMF=now.x_BMF,
+                in_pool_NM1=now.in_pool_BM1,
+                responded_NM1=now.responded_BM1,
+                listed_N1=now.listed_B1,
                 offset_NA=now.offset_BA,
                 legal_NA=now.legal_BA,
                 picked_N=picked,
-                value_NA=legal_value,
+                value_NA=now.value_BA,
                 episode_N=active,
-                score_NM=score,
+                score_NM=np.where(in_pool, data.outcomes.score_QM[query_B[active]], np.nan),
             )
         )
 

@@ -23,7 +23,7 @@ from ..errors import ConfigurationError, DataError
 from ..policies.checkpoint import FILE_NAME, Provenance, load_network, save_network
 from ..tasks.outcomes import Outcomes
 from .config import TrainingConfig
-from .trainer import Metrics, Trainer, prepare
+from .trainer import Metrics, Trainer, prepare, untrained_policy
 
 
 class Run:
@@ -48,8 +48,7 @@ class Run:
             _write_json(folder / "config.json", description)
         prepared_path = folder / "prepared.npz"
         if not (resume and prepared_path.exists()):
-            fresh = Trainer(prepare(self.sets, config), config)
-            save_network(fresh.policy(version="untrained"), prepared_path, Provenance())
+            save_network(untrained_policy(self.sets, config), prepared_path, Provenance())
         # Read back even when just written: what trains is the rounded checkpoint, and so is what resumes.
         self.trainer = Trainer(prepare(self.sets, config, load_network(prepared_path)), config)
         if resume and state_path.exists():

@@ -62,41 +62,57 @@ def hold_out(outcomes: Outcomes, share: float, seed: int) -> tuple[Outcomes, Out
     return outcomes.rows(np.flatnonzero(~inside)), outcomes.rows(np.flatnonzero(inside))
 
 
+def training_parts(
+    sets: Sequence[Outcomes], config: TrainingConfig
+) -> list[tuple[Outcomes, Outcomes | None]]:
+    """Each set's training and validation part."""
+    return [hold_out(outcomes, config.validation_share, config.seed) for outcomes in sets]
+
+
+def untrained_policy(sets: Sequence[Outcomes], config: TrainingConfig) -> NetworkPolicy:
+    """Encoder and profiles fitted on the training parts, with the network as it is drawn."""
+    together = union([part for part, _ in training_parts(sets, config)])
+    prompts = together.recording.prompts
+    encoder = fit_encoder(
+        prompts,
+        dimensions=config.dimensions,
+        landmarks=config.landmarks,
+        vocabulary=config.vocabulary,
+        seed=config.seed,
+    )
+    profiles = fit_profiles(
+        together.models,
+        encoder.encode(prompts),
+        together.score_QM,
+        together.recording.tokens_QM.astype(np.float64),
+        together.recording.prompt_tokens_QM.astype(np.float64),
+        together.recording.present_QM,
+        np.array([estimate_query_tokens(prompt) for prompt in prompts], np.float64),
+    )
+    weights = initial_parameters(config.seed, config.hidden)
+    return NetworkPolicy(encoder, profiles, weights, payoff_of(config), version="untrained")
+
+
 def prepare(
     sets: Sequence[Outcomes], config: TrainingConfig, fitted: NetworkPolicy | None = None
 ) -> Prepared:
-    """`fitted`: a policy whose encoder and profiles are taken instead of fitting them (a resumed run)."""
-    parts = [hold_out(outcomes, config.validation_share, config.seed) for outcomes in sets]
-    training = [part for part, _ in parts]
-    together = union(training)
-    if fitted is None:
-        encoder = fit_encoder(
-            together.recording.prompts,
-            dimensions=config.dimensions,
-            landmarks=config.landmarks,
-            vocabulary=config.vocabulary,
-            seed=config.seed,
-        )
-        profiles = fit_profiles(
-            together.models,
-            encoder.encode(together.recording.prompts),
-            together.score_QM,
-            together.recording.tokens_QM.astype(np.float64),
-            together.recording.prompt_tokens_QM.astype(np.float64),
-            together.recording.present_QM,
-            np.array([estimate_query_tokens(p) for p in together.recording.prompts], np.float64),
-        )
-    else:
-        encoder, profiles = fitted.encoder, fitted.profiles
+    """`fitted`: the untrained policy, if there is one already."""
+    fitted = fitted or untrained_policy(sets, config)
+    parts = training_parts(sets, config)
     return Prepared(
-        encoder,
-        profiles,
+        fitted.encoder,
+        fitted.profiles,
         tuple(
-            training_set(part, encoder, profiles, max_turns=config.max_turns, seed=config.seed)
-            for part in training
+            training_set(part, fitted.encoder, fitted.profiles, max_turns=config.max_turns, seed=config.seed)
+            for part, _ in parts
         ),
         tuple(held for _, held in parts if held is not None),
     )
+
+
+def payoff_of(config: TrainingConfig) -> Payoff:
+    """The configured reward as the policy reckons with it."""
+    return Payoff(config.success_bonus, config.penalty_cap) if config.reward == "cost_aware" else Payoff()
 
 
 class Trainer:
@@ -117,10 +133,11 @@ class Trainer:
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), weight_decay=config.weight_decay)
         self.best: tuple[float, dict[str, torch.Tensor]] | None = None
-        capped = config.reward == "cost_aware"
-        self.payoff = Payoff(config.success_bonus, config.penalty_cap) if capped else Payoff()
+        self.payoff = payoff_of(config)
         self.reward: Reward = (
-            CostAwareReward(config.success_bonus, config.penalty_cap) if capped else LinearReward()
+            CostAwareReward(config.success_bonus, config.penalty_cap)
+            if config.reward == "cost_aware"
+            else LinearReward()
         )
 
     @property

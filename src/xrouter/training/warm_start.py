@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from ..episodes.cost import estimate_query_tokens
-from ..policies.features import Prior
-from ..policies.network import forward, value_correction
-from ..policies.profiles import Profiles
+from ..policies.features import FEATURES, Prior
+from ..policies.network import Network, forward, value_correction
+from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles
 from ..policies.states import Floats
 from ..policies.text import TextEncoder
 from ..tasks.outcomes import Outcomes
-from .episodes import Choices, Network, TrainingSet
+from .episodes import Choices, TrainingSet
 from .profiles import cross_fitted_skill
+
+SKILL = FEATURES.index("skill logit")
 
 
 def training_set(
@@ -38,7 +40,7 @@ def training_set(
     tokens_QM = of_pool.tokens_BM(text_QD)
     prompt_tokens_Q = np.array([estimate_query_tokens(prompt) for prompt in recording.prompts], np.float64)
     prior = Prior(
-        chance_BM=np.clip(chance_QM, 0.02, 0.98),
+        chance_BM=np.clip(chance_QM, MIN_CHANCE, MAX_CHANCE),
         tokens_BM=tokens_QM,
         cost_BM=of_pool.cost_BM(tokens_QM, prompt_tokens_Q),
         known_BM=np.ones(chance_QM.shape, bool),
@@ -77,15 +79,13 @@ def next_values(choices: Choices, reward_N: Floats) -> Floats:
     return np.where(choices.next_N >= 0, choices.value_NA.max(1)[choices.next_N], reward_N)
 
 
-def answer_loss(
-    correct_NM: torch.Tensor, choices: Choices, rows: NDArray[np.int64], skill_at: int = 0
-) -> torch.Tensor:
+def answer_loss(correct_NM: torch.Tensor, choices: Choices, rows: NDArray[np.int64]) -> torch.Tensor:
     """Log loss of P(right) for every model of the pool; models that answered count fully, the others by a third."""
     score = torch.from_numpy(choices.score_NM[rows]).float()
     counted = ~torch.isnan(score)
     responded = torch.from_numpy(choices.responded_NM1[rows])[:, :, 0]
     weight = counted * (1.0 / 3.0 + responded * (2.0 / 3.0))
-    skill = torch.from_numpy(choices.x_NMF[rows][:, :, skill_at])
+    skill = torch.from_numpy(choices.x_NMF[rows][:, :, SKILL])
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
         skill + correct_NM, torch.nan_to_num(score), reduction="none"
     )
