@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from synthetic import synthetic_outcomes
 
-from xrouter.episodes.cost import estimate_query_tokens
 from xrouter.policies.network import NetworkPolicy, Payoff, initial_parameters
 from xrouter.policies.states import States
 from xrouter.tasks.outcomes import Outcomes
@@ -53,15 +52,7 @@ def fitted_policy(
     outcomes = synthetic_outcomes() if outcomes is None else outcomes
     record = outcomes.recording
     encoder = fit_encoder(record.prompts, dimensions=8, landmarks=8, vocabulary=300, seed=seed)
-    profiles = fit_profiles(
-        outcomes.models,
-        encoder.encode(record.prompts),
-        outcomes.score_QM,
-        record.tokens_QM.astype(np.float64),
-        record.prompt_tokens_QM.astype(np.float64),
-        record.present_QM,
-        np.array([estimate_query_tokens(prompt) for prompt in record.prompts], np.float64),
-    )
+    profiles = fit_profiles(outcomes, encoder.encode(record.prompts), seed=seed)
     return NetworkPolicy(encoder, profiles, noisy_parameters(seed, noise), payoff or Payoff(), version="test")
 
 

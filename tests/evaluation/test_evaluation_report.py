@@ -147,15 +147,7 @@ def test_a_checkpoint_is_judged_and_a_warning_says_if_it_was_trained_on_the_spli
     train = load_outcomes(folder).split("train")
     record = train.recording
     encoder = fit_encoder(record.prompts, dimensions=8, landmarks=2)
-    profiles = fit_profiles(
-        record.models,
-        encoder.encode(record.prompts),
-        train.score_QM,
-        record.tokens_QM.astype(float),
-        record.prompt_tokens_QM.astype(float),
-        record.present_QM,
-        np.full(len(train), 40.0),
-    )
+    profiles = fit_profiles(train, encoder.encode(record.prompts))
     policy = NetworkPolicy(encoder, profiles, initial_parameters(0), Payoff())
     trained_on = ({"name": "kit", "split": "train", "queries": len(train), "models": 4},)
     save_network(policy, tmp_path / "run" / "policy.npz", Provenance(trained_on))

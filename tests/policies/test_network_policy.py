@@ -15,7 +15,7 @@ from synthetic import synthetic_outcomes
 
 from xrouter.catalog.price import Price, Rates
 from xrouter.policies.arrays import ServedPolicy
-from xrouter.policies.features import FEATURES, features
+from xrouter.policies.features import FEATURES, features, look
 from xrouter.policies.network import MAX_CALLS_PER_TURN, NetworkPolicy, Payoff, forward, pool_masks
 from xrouter.policies.states import Choices, Floats, States
 
@@ -70,7 +70,7 @@ def test_the_forward_pass_is_the_same_in_numpy_and_torch(policy: NetworkPolicy) 
     rng = np.random.default_rng(0)
     states = random_states(rng, MODELS, 40)
     pending = states.allowed_BM & (rng.random(states.allowed_BM.shape) < 0.3)
-    x = features(policy.prior(some_text(policy, 40), states), states, pending)
+    x = features(look(policy.prior(some_text(policy, 40), states), states), pending)
     inputs = (x, *pool_masks(states, pending))
     weights = noisy_parameters(1, 0.3)
     ours = forward(weights, *inputs)
@@ -88,7 +88,7 @@ def test_features_are_finite_in_every_situation(seed: int) -> None:
     states = random_states(rng, MODELS, 8)
     policy = _cached("policy")
     pending = states.allowed_BM & (rng.random(states.allowed_BM.shape) < 0.5)
-    x = features(policy.prior(some_text(policy, 8, seed), states), states, pending)
+    x = features(look(policy.prior(some_text(policy, 8, seed), states), states), pending)
     assert x.shape == (8, len(MODELS), len(FEATURES))
     assert np.isfinite(x).all()
 
@@ -185,10 +185,11 @@ def test_models_outside_the_episode_change_nothing_but_the_unit_of_cost(policy: 
     allowed[0, 2] = False
     text = some_text(policy, 1)
     prior = policy.prior(text, fresh())
-    x = features(prior, fresh(allowed_BM=allowed), np.zeros((1, len(MODELS)), bool))
+    states, none = fresh(allowed_BM=allowed), np.zeros((1, len(MODELS)), bool)
+    x = features(look(prior, states), none)
     unlike = replace(prior, chance_BM=np.where(allowed, prior.chance_BM, 0.97), cost_BM=prior.cost_BM * 1)
-    y = features(unlike, fresh(allowed_BM=allowed), np.zeros((1, len(MODELS)), bool))
-    masks = pool_masks(fresh(allowed_BM=allowed), np.zeros((1, len(MODELS)), bool))
+    y = features(look(unlike, states), none)
+    masks = pool_masks(states, none)
     for one, other in zip(
         forward(policy.parameters, x, *masks), forward(policy.parameters, y, *masks), strict=True
     ):

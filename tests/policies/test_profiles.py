@@ -22,6 +22,8 @@ PROFILES = Profiles(
     typical_D=np.array([1.0, 0.5], np.float32),
     typical_prompt_tokens=1000.0,
     descriptor_weights=np.array([0.5, 0.0, 0.05, 0.1], np.float32),
+    same_2D=np.array([[0.2, 0.1], [1.0, 0.5]], np.float32),
+    spread=1.5,
 )
 TEXT_1D = np.array([[1.0, 1.0]])
 
@@ -109,3 +111,9 @@ def test_chances_stay_within_bounds_on_absurd_features() -> None:
     chances = pool.chance_BM(np.array([[1.0, 1e6], [1.0, -1e6]]))
     np.testing.assert_allclose(chances, [[MAX_CHANCE] * 2, [MIN_CHANCE] * 2])
     assert np.isfinite(pool.tokens_BM(np.array([[1.0, 1e6], [1.0, -1e6]]))).all()
+
+
+def test_rates_of_agreement_are_probabilities() -> None:
+    pool = PROFILES.of_pool([SMALL])
+    np.testing.assert_allclose(pool.same_B2(TEXT_1D), [[0.3, 1.0]], atol=1e-6)
+    np.testing.assert_allclose(pool.same_B2(-4 * TEXT_1D), [[0.0, 0.0]])

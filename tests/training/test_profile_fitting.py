@@ -8,7 +8,7 @@ from learner_kit import fitted_policy, tiny_config
 from synthetic import synthetic_outcomes
 
 from xrouter.tasks.outcomes import Outcomes
-from xrouter.training.profiles import cross_fitted_skill, fit_profiles, prompt_line, ridge
+from xrouter.training.profiles import cross_fitted_skill, fit_profiles, prompt_folds, prompt_line, ridge
 from xrouter.training.trainer import hold_out, prepare
 from xrouter.training.warm_start import training_set
 
@@ -17,6 +17,10 @@ OUTCOMES = synthetic_outcomes(seed=5, queries=150, models=4)
 
 def features_of(rng: np.random.Generator, queries: int, width: int) -> np.ndarray:
     return np.column_stack([np.ones(queries), rng.standard_normal((queries, width - 1))])
+
+
+def folds(queries: int, seed: int = 0) -> np.ndarray:
+    return prompt_folds([f"prompt {i}" for i in range(queries)], seed=seed)
 
 
 def test_ridge_finds_the_weights_behind_the_numbers() -> None:
@@ -43,7 +47,7 @@ def test_cross_fitted_predictions_of_random_labels_are_chance() -> None:
     labels = (rng.random((400, 3)) < 0.5).astype(float)
     present = np.ones_like(labels, bool)
     in_sample = features @ ridge(features, labels, present, 5.0).T
-    honest = cross_fitted_skill(features, labels, present)
+    honest = cross_fitted_skill(features, labels, present, folds(400))
 
     def accuracy(predicted: np.ndarray) -> float:
         return float(((predicted > 0.5) == (labels > 0.5)).mean())
@@ -56,11 +60,11 @@ def test_a_querys_own_label_never_reaches_its_prediction() -> None:
     rng = np.random.default_rng(2)
     features, labels = features_of(rng, 40, 6), rng.random((40, 2))
     present = np.ones_like(labels, bool)
-    before = cross_fitted_skill(features, labels, present, seed=3)
+    before = cross_fitted_skill(features, labels, present, folds(40, seed=3))
     for row in range(40):
         changed = labels.copy()
         changed[row] = 1.0 - changed[row]
-        after = cross_fitted_skill(features, changed, present, seed=3)
+        after = cross_fitted_skill(features, changed, present, folds(40, seed=3))
         np.testing.assert_array_equal(after[row], before[row])
         assert (after != before).any()
 
@@ -69,14 +73,14 @@ def test_nor_does_the_label_of_the_same_prompt_asked_again() -> None:
     rng = np.random.default_rng(3)
     once = features_of(rng, 20, 6)
     features, labels = np.concatenate([once, once]), rng.random((40, 2))
-    prompts = [f"prompt {i % 20}" for i in range(40)]
+    fold = prompt_folds([f"prompt {i % 20}" for i in range(40)])
     present = np.ones_like(labels, bool)
-    before = cross_fitted_skill(features, labels, present, prompts=prompts)
+    before = cross_fitted_skill(features, labels, present, fold)
     np.testing.assert_array_equal(before[:20], before[20:])
     for row in range(20):
         changed = labels.copy()
         changed[row] += 1.0
-        after = cross_fitted_skill(features, changed, present, prompts=prompts)
+        after = cross_fitted_skill(features, changed, present, fold)
         np.testing.assert_array_equal(after[[row, row + 20]], before[[row, row + 20]])
 
 
@@ -85,7 +89,7 @@ def test_labels_that_can_be_predicted_are() -> None:
     rng = np.random.default_rng(0)
     topic = np.array([dataset.endswith("history") for dataset in OUTCOMES.datasets])
     score = (rng.random((150, 1)) < np.where(topic, 0.95, 0.05)[:, None]).astype(float)
-    predicted = cross_fitted_skill(text, score, np.ones_like(score, bool))
+    predicted = cross_fitted_skill(text, score, np.ones_like(score, bool), folds(150))
     assert ((predicted[:, 0] > 0.5) == topic).mean() > 0.9
 
 
@@ -99,7 +103,8 @@ def test_the_prior_a_policy_trains_on_does_not_know_the_querys_own_scores() -> N
     policy = fitted_policy(OUTCOMES)
 
     def chances(outcomes: Outcomes) -> np.ndarray:
-        return training_set(outcomes, policy.encoder, policy.profiles, max_turns=3, seed=0).prior.chance_BM
+        prior = training_set(outcomes, policy.encoder, policy.profiles, max_turns=3, seed=0).prior
+        return np.concatenate([prior.chance_BM, prior.same_B2], 1)
 
     before = chances(OUTCOMES)
     for row in (0, 17, 149):
@@ -116,7 +121,7 @@ def test_nothing_is_fitted_on_the_validation_queries() -> None:
     one = prepare([OUTCOMES], config)
     other = prepare([with_scores(OUTCOMES, rows, 1.0)], config)
     assert (other.validation[0].score_QM == 1.0).all()
-    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "typical_D", "descriptor_weights"):
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "typical_D", "descriptor_weights", "same_2D", "spread"):
         np.testing.assert_array_equal(getattr(one.profiles, name), getattr(other.profiles, name))
     np.testing.assert_array_equal(one.training[0].prior.chance_BM, other.training[0].prior.chance_BM)
     np.testing.assert_array_equal(one.encoder.buckets_V, other.encoder.buckets_V)
@@ -159,10 +164,8 @@ def test_a_model_that_was_hardly_asked_changes_no_other_profile() -> None:
     present = record.present_QM.copy()
     present[3:, 2] = False
     score = np.where(present, OUTCOMES.score_QM, np.nan)
-    counts = (record.tokens_QM.astype(float), record.prompt_tokens_QM.astype(float))
-    estimate = np.full(150, 100.0)
-    fitted = fit_profiles(OUTCOMES.models, text, score, *counts, present, estimate)
-    whole = fit_profiles(OUTCOMES.models, text, OUTCOMES.score_QM, *counts, record.present_QM, estimate)
+    fewer = replace(OUTCOMES, score_QM=score, recording=replace(record, present_QM=present))
+    fitted, whole = fit_profiles(fewer, text), fit_profiles(OUTCOMES, text)
     for name in ("skill_ND", "tokens_ND", "tokens_scale_N"):
         one, other = getattr(fitted, name), getattr(whole, name)
         assert np.isfinite(one).all()

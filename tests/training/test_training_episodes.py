@@ -8,6 +8,8 @@ import torch
 from learner_kit import fitted_policy, tiny_config
 from synthetic import synthetic_outcomes
 
+from xrouter.policies.features import SCALE, logit
+from xrouter.policies.inference import infer
 from xrouter.policies.network import NetworkPolicy, Payoff
 from xrouter.policies.states import States
 from xrouter.rewards.cost_aware import CostAwareReward
@@ -93,7 +95,16 @@ def test_rewards_worked_out_again_from_the_recorded_choices(
                 over = turns == 0
         assert over
         seen_calls.add(len(called))
-        answer = max(called, key=lambda m: drawn.prior.chance_BM[b, m])
+        asked = np.isin(np.arange(M), list(called))
+        same = drawn.prior.same_B2[b : b + 1]
+        chance = infer(
+            logit(drawn.prior.chance_BM[b : b + 1]).clip(-SCALE, SCALE),
+            np.where(asked & (max_turns > 1), record.answer_QM[query], -1)[None],
+            same[:, 0],
+            same[:, 1],
+            drawn.prior.spread,
+        ).chance_BM[0]
+        answer = max(called, key=lambda m: chance[m])
         cost = sum(record.cost_QM[query, m] * drawn.price_factor_BM[b, m] for m in called)
         quality = OUTCOMES.score_QM[query, answer]
         assert played.calls_B[b] == len(called)

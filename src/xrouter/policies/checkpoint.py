@@ -29,7 +29,7 @@ from .policy import Policy
 from .profiles import DESCRIPTORS, Profiles
 from .text import TextEncoder
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "policy.npz"
 PACKAGED = "default.npz"
 DOTTED_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -54,6 +54,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "payoff": {"bonus": policy.payoff.bonus, "cap": policy.payoff.cap},
         "model_names": list(policy.profiles.names),
         "typical_prompt_tokens": policy.profiles.typical_prompt_tokens,
+        "spread": policy.profiles.spread,
         "sharpness": policy.encoder.sharpness,
         "trained_on": list(provenance.trained_on),
         "config": dict(provenance.config),
@@ -71,6 +72,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "prompt": policy.profiles.prompt_N2,
         "typical": policy.profiles.typical_D,
         "descriptor_weights": policy.profiles.descriptor_weights,
+        "same": policy.profiles.same_2D,
         **{f"network.{name}": value for name, value in policy.parameters.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +116,8 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
                 typical_D=arrays["typical"],
                 typical_prompt_tokens=header["typical_prompt_tokens"],
                 descriptor_weights=arrays["descriptor_weights"],
+                same_2D=arrays["same"],
+                spread=header["spread"],
             ),
             parameters={k.removeprefix("network."): v for k, v in arrays.items() if k.startswith("network.")},
             payoff=Payoff(header["payoff"]["bonus"], header["payoff"]["cap"]),
@@ -141,6 +145,7 @@ def _check_shapes(source: str | Path, arrays: Mapping[str, Any], models: int) ->
         "prompt": (models, 2),
         "typical": (width,),
         "descriptor_weights": (len(DESCRIPTORS),),
+        "same": (2, width),
         **{f"network.{name}": value.shape for name, value in initial_parameters(0, hidden).items()},
     }
     for name, shape in expected.items():

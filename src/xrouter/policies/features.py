@@ -11,43 +11,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .states import Bools, Floats, States
+from .inference import Inference, infer
+from .states import Bools, Floats, Ints, States, agreement_BM
 
-FEATURES = (
-    "skill logit",
-    "skill logit below the best callable",
+FIXED_OF_MODEL = (
+    "chance logit",
+    "prior logit",
+    "chance logit below the best uncalled",
+    "gain of asking",
     "log relative cost",
     "penalty",
     "log penalty",
-    "callable",
-    "pending",
     "responded",
     "failed",
     "answered",
     "agreeing",
     "disagreeing",
-    "agreeing skill",
-    "disagreeing skill",
-    "best agreeing skill",
-    "leads the vote",
+    "likeliest answer",
     "log length against expectation",
     "measured",
+)
+FIXED_OF_EPISODE = (
     "log lambda",
     "one turn left",
     "two turns left",
+    "turns left",
     "responses",
     "answers",
     "largest class",
-    "vote of the largest class",
-    "margin of the largest class",
-    "pending models",
-    "pending penalty",
-    "pending skill",
+    "best chance at hand",
+    "lead over other answers",
     "penalty so far",
-    "best callable skill",
+    "best uncalled chance logit",
     "best value of one call",
+    "same if wrong",
+    "same if right",
 )
+"""What the list of the turn under way does not change."""
+VARYING = ("callable", "pending", "pending models", "pending penalty", "best pending chance logit")
+FEATURES = (*FIXED_OF_MODEL, *FIXED_OF_EPISODE, *VARYING)
 SCALE = 4.0
+FIXED = len(FIXED_OF_MODEL) + len(FIXED_OF_EPISODE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,8 @@ class Prior:
     """Per query and model, before any call: probability of a right answer, output tokens, US dollars.
 
     known_BM: the model was measured; otherwise its chance is a guess from its descriptors.
+    same_B2: probability that two wrong answers, and two right ones, are equal.
+    spread: how far the hidden ease of queries spreads, in logits (see `inference`).
     reference_cost: US dollars; the unit in which lambda counts cost.
     """
 
@@ -62,15 +68,37 @@ class Prior:
     tokens_BM: Floats
     cost_BM: Floats
     known_BM: Bools
+    same_B2: Floats
+    spread: float
     reference_cost: float
 
-    def rows(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Prior:
+    def rows(self, index: Ints | Bools) -> Prior:
         return Prior(
             self.chance_BM[index],
             self.tokens_BM[index],
             self.cost_BM[index],
             self.known_BM[index],
+            self.same_B2[index],
+            self.spread,
             self.reference_cost,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A turn before its first choice: the prior, the states, what the answers at hand say, and the fixed features."""
+
+    prior: Prior
+    states: States
+    inference: Inference
+    fixed_BMF: NDArray[np.float32]
+
+    def rows(self, index: Ints | Bools) -> View:
+        return View(
+            self.prior.rows(index),
+            self.states.rows(index),
+            Inference(self.inference.chance_BM[index], self.inference.after_BM[index]),
+            self.fixed_BMF[index],
         )
 
 
@@ -78,116 +106,100 @@ def logit(p: Floats) -> Floats:
     return np.asarray(np.log(p / (1.0 - p)), np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Votes:
-    """Who agrees with whom among the answers at hand; all zero where there are none.
-
-    for_BM, against_BM: summed skill (logit + 1) of the models that give the same answer, or another.
-    lead_B, margin_B: that sum of the strongest answer, and how far the next one is behind.
-    """
-
-    answered_BM: Bools
-    agreeing_BM: Floats
-    disagreeing_BM: Floats
-    for_BM: Floats
-    against_BM: Floats
-    best_agreeing_BM: Floats
-    leads_BM: Bools
-    answers_B: Floats
-    largest_B: Floats
-    lead_B: Floats
-    margin_B: Floats
+def look(prior: Prior, states: States) -> View:
+    """The view of these states."""
+    prior_logit = np.clip(logit(prior.chance_BM), -SCALE, SCALE)
+    answer_BM = np.where(states.responded_BM, states.answer_BM, -1)
+    inference = infer(prior_logit, answer_BM, prior.same_B2[:, 0], prior.same_B2[:, 1], prior.spread)
+    return View(prior, states, inference, _fixed_features(prior, states, inference, prior_logit))
 
 
-def count_votes(skill_BM: Floats, states: States) -> Votes:
-    answered = states.responded_BM & (states.answer_BM >= 0)
-    if not answered.any():  # every first turn, where a server spends most of its decisions
-        none_BM, none_B = np.zeros(answered.shape), np.zeros(len(answered))
-        return Votes(
-            answered, none_BM, none_BM, none_BM, none_BM, none_BM, answered, none_B, none_B, none_B, none_B
-        )
-    same = (
-        (states.answer_BM[:, :, None] == states.answer_BM[:, None, :])
-        & answered[:, :, None]
-        & answered[:, None, :]
-    )
-    agreeing = same.sum(2).astype(np.float64)
-    answers = answered.sum(1).astype(np.float64)
-    odds = np.where(answered, skill_BM + 1.0, 0.0)
-    vote = np.einsum("bij,bj->bi", same, odds)
-    best_agreeing = np.where(same, skill_BM[:, None, :], -SCALE).max(2)
-    ranked = np.where(answered, vote, -np.inf)
-    lead = np.where(answers > 0, ranked.max(1, initial=-np.inf), 0.0)
-    leads = vote >= (lead - 1e-9)[:, None]
-    rival = np.where(leads, -np.inf, ranked).max(1, initial=-np.inf)
-    return Votes(
-        answered_BM=answered,
-        agreeing_BM=agreeing,
-        disagreeing_BM=np.where(answered, answers[:, None] - agreeing, 0.0),
-        for_BM=vote,
-        against_BM=np.where(answered, odds.sum(1)[:, None] - vote, 0.0),
-        best_agreeing_BM=np.where(answered, best_agreeing, 0.0),
-        leads_BM=answered & leads,
-        answers_B=answers,
-        largest_B=np.where(answers > 0, agreeing.max(1, initial=0.0), 0.0),
-        lead_B=lead,
-        margin_B=np.where(answers > 0, lead - np.where(np.isfinite(rival), rival, 0.0), 0.0),
-    )
-
-
-def features(prior: Prior, states: States, pending_BM: Bools) -> NDArray[np.float32]:
-    """x_BMF; `pending_BM` are the models already picked in this turn and not yet called."""
+def _fixed_features(
+    prior: Prior, states: States, inference: Inference, prior_logit: Floats
+) -> NDArray[np.float32]:
     B, M = states.allowed_BM.shape
-    skill = np.clip(logit(prior.chance_BM), -SCALE, SCALE)
-    callable_ = states.allowed_BM & ~pending_BM
+    chance = inference.chance_BM
+    chance_logit = np.clip(logit(np.clip(chance, 1e-6, 1 - 1e-6)), -SCALE, SCALE)
     relative = prior.cost_BM / prior.reference_cost
     penalty = states.cost_weight_B[:, None] * relative
-
-    votes = count_votes(skill, states)
-    ratio = np.log(np.maximum(states.tokens_BM, 1.0) / np.maximum(prior.tokens_BM, 1.0))
-    best_skill = np.where(callable_, skill, -SCALE).max(1)
-    one_call = np.where(callable_, prior.chance_BM - penalty, -1.0).max(1)
-    pending_count = pending_BM.sum(1)
-
-    per_model = [
-        skill,
-        skill - best_skill[:, None],
-        np.log10(relative + 1e-5),
-        np.minimum(penalty, 2.0),
-        np.log10(penalty + 1e-4),
-        callable_,
-        pending_BM,
-        states.responded_BM,
-        states.failed_BM,
-        votes.answered_BM,
-        votes.agreeing_BM,
-        votes.disagreeing_BM,
-        votes.for_BM / SCALE,
-        votes.against_BM / SCALE,
-        votes.best_agreeing_BM,
-        votes.leads_BM,
-        np.where(states.responded_BM, np.clip(ratio, -3.0, 3.0), 0.0),
-        prior.known_BM,
-    ]
-    per_episode = [
-        np.log10(states.cost_weight_B + 1e-3),
-        states.turns_left_B == 1,
-        states.turns_left_B == 2,
-        states.responded_BM.sum(1),
-        votes.answers_B,
-        votes.largest_B,
-        votes.lead_B / SCALE,
-        votes.margin_B / SCALE,
-        pending_count,
-        np.minimum((penalty * pending_BM).sum(1), 2.0),
-        np.where(pending_count > 0, np.where(pending_BM, skill, -SCALE).max(1), 0.0),
-        np.minimum(states.cost_weight_B * states.cost_BM.sum(1) / prior.reference_cost, 2.0),
-        best_skill,
-        one_call,
-    ]
-    x = np.empty((B, M, len(FEATURES)), np.float32)
-    for i, column in enumerate(per_model):
+    log_penalty = np.log10(penalty + 1e-4)
+    best_uncalled = np.where(states.allowed_BM, chance_logit, -SCALE).max(1)
+    one_call = np.where(states.allowed_BM, chance - penalty, -1.0).max(1)
+    x = np.zeros((B, M, len(FEATURES)), np.float32)
+    per_model = {
+        0: chance_logit,
+        1: prior_logit,
+        2: chance_logit - best_uncalled[:, None],
+        4: np.log10(relative + 1e-5),
+        5: np.minimum(penalty, 2.0),
+        6: log_penalty,
+        8: states.failed_BM,
+        14: prior.known_BM,
+    }
+    per_episode = {
+        0: np.log10(states.cost_weight_B + 1e-3),
+        1: states.turns_left_B == 1,
+        2: states.turns_left_B == 2,
+        3: np.minimum(states.turns_left_B, 6) / 4.0,
+        10: best_uncalled,
+        11: one_call,
+        12: prior.same_B2[:, 0],
+        13: prior.same_B2[:, 1],
+    }
+    if states.responded_BM.any():  # not in a first turn, where a server spends most of its decisions
+        more_of_model, more_of_episode = _after_responses(prior, states, inference)
+        per_model |= more_of_model
+        per_episode |= more_of_episode
+    for i, column in per_model.items():
         x[:, :, i] = column
-    for i, value in enumerate(per_episode, start=len(per_model)):
-        x[:, :, i] = value[:, None]
+    for i, value in per_episode.items():
+        x[:, :, len(FIXED_OF_MODEL) + i] = value[:, None]
+    return x
+
+
+def _after_responses(
+    prior: Prior, states: States, inference: Inference
+) -> tuple[dict[int, Floats | Bools], dict[int, Floats | Ints]]:
+    """The features that are zero before anybody responded."""
+    responded, chance = states.responded_BM, inference.chance_BM
+    answered = responded & (states.answer_BM >= 0)
+    agreeing = agreement_BM(states)
+    answers = answered.sum(1)
+    at_hand = np.where(responded, chance, 0.0)
+    best = at_hand.max(1)
+    leads = responded & (at_hand >= best[:, None] - 1e-9)
+    leading = np.where(leads & answered, states.answer_BM, -2).max(1)
+    rival = np.where(responded & (states.answer_BM != leading[:, None]), at_hand, 0.0).max(1)
+    ratio = np.log(np.maximum(states.tokens_BM, 1.0) / np.maximum(prior.tokens_BM, 1.0))
+    some = responded.any(1)
+    return {
+        3: np.where(~responded & some[:, None], np.maximum(inference.after_BM - best[:, None], 0.0), 0.0),
+        7: responded,
+        9: answered,
+        10: agreeing,
+        11: np.where(answered, answers[:, None] - agreeing, 0.0),
+        12: leads,
+        13: np.where(responded, np.clip(ratio, -3.0, 3.0), 0.0),
+    }, {
+        4: responded.sum(1),
+        5: answers,
+        6: agreeing.max(1),
+        7: best,
+        8: best - rival,
+        9: np.minimum(states.cost_weight_B * states.cost_BM.sum(1) / prior.reference_cost, 2.0),
+    }
+
+
+def features(view: View, pending_BM: Bools) -> NDArray[np.float32]:
+    """x_BMF; `pending_BM` are the models already picked in this turn and not yet called."""
+    x = view.fixed_BMF.copy()
+    x[:, :, FIXED] = view.states.allowed_BM & ~pending_BM
+    if pending_BM.any():
+        x[:, :, FIXED + 1] = pending_BM
+        count = pending_BM.sum(1)
+        x[:, :, FIXED + 2] = count[:, None]
+        penalty = (x[:, :, 5] * pending_BM).sum(1)
+        x[:, :, FIXED + 3] = np.minimum(penalty, 2.0)[:, None]
+        best = np.where(pending_BM, x[:, :, 0], -SCALE).max(1)
+        x[:, :, FIXED + 4] = np.where(count > 0, best, 0.0)[:, None]
     return x

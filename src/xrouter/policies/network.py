@@ -9,7 +9,7 @@ over the best response when the list is empty. Sets of any size are reached with
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
-from .features import FEATURES, Prior, features, logit
+from .features import FEATURES, Prior, View, features, logit, look
 from .profiles import PoolProfile, Profiles
 from .states import Bools, Choices, Floats, States
 from .text import TextEncoder
@@ -66,18 +66,18 @@ def forward(p: Parameters, x_BMF: Any, in_pool_BM1: Any, responded_BM1: Any) -> 
     """Returns (correct_BM, add_BM, go_B2) as corrections to the hand-made starting points of `evaluate`.
 
     correct: logit that the model's answer is right; add: value of adding the model to the turn;
-    go_B2: value of calling the list, and of handing over. ReLU is written h * (h > 0) so that both libraries run it.
+    go_B2: value of calling the list, and of handing over. Written in what NumPy and torch have in common.
     """
-    h = x_BMF @ p["w1"] + p["b1"]
-    h = h * (h > 0) * in_pool_BM1
-    count = in_pool_BM1.sum(1) + 1e-6
-    responses = responded_BM1.sum(1) + 1e-6
-    context = (h.sum(1) / count) @ p["w_all"] + ((h * responded_BM1).sum(1) / responses) @ p["w_responded"]
-    h = h @ p["w2"] + context[:, None, :] + p["b2"]
-    h = h * (h > 0) * in_pool_BM1
+    in_pool_B1M, responded_B1M = in_pool_BM1.swapaxes(1, 2), responded_BM1.swapaxes(1, 2)
+    count_B1 = in_pool_B1M.sum(2) + 1e-6
+    responses_B1 = responded_B1M.sum(2) + 1e-6
+    h = (x_BMF @ p["w1"] + p["b1"]).clip(min=0)
+    pool_BH = (in_pool_B1M @ h)[:, 0] / count_B1
+    responded_BH = (responded_B1M @ h)[:, 0] / responses_B1
+    context_BH = pool_BH @ p["w_all"] + responded_BH @ p["w_responded"] + p["b2"]
+    h = (h @ p["w2"] + context_BH[:, None, :]).clip(min=0)
     out = h @ p["w3"] + p["b3"]
-    g = (h.sum(1) / count) @ p["w4"] + p["b4"]
-    g = g * (g > 0)
+    g = (((in_pool_B1M @ h)[:, 0] / count_B1) @ p["w4"] + p["b4"]).clip(min=0)
     return out[:, :, 0], out[:, :, 1], g @ p["w5"] + p["b5"]
 
 
@@ -115,17 +115,19 @@ class Deliberation:
     legal_BA: Bools
     value_BA: Floats
 
+    def repeat(self, times: int) -> Deliberation:
+        """Every row this many times over."""
+        return Deliberation(**{f.name: np.repeat(getattr(self, f.name), times, axis=0) for f in fields(self)})
 
-def deliberate(
-    network: Network, payoff: Payoff, prior: Prior, states: States, pending_BM: Bools
-) -> Deliberation:
+
+def deliberate(network: Network, payoff: Payoff, view: View, pending_BM: Bools) -> Deliberation:
     """Values every choice. Serving and training both decide by this."""
-    x_BMF = features(prior, states, pending_BM)
-    in_pool_BM1, responded_BM1 = pool_masks(states, pending_BM)
+    x_BMF = features(view, pending_BM)
+    in_pool_BM1, responded_BM1 = pool_masks(view.states, pending_BM)
     correct_BM, add_BM, go_B2 = network(x_BMF, in_pool_BM1, responded_BM1)
     listed_B1: NDArray[np.float32] = np.asarray(pending_BM.any(1, keepdims=True), np.float32)
-    chance_BM, offset_BA = starting_values(prior, states, pending_BM, correct_BM, payoff)
-    legal_BA = legal_choices(prior, states, pending_BM)
+    chance_BM, offset_BA = starting_values(view, pending_BM, correct_BM, payoff)
+    legal_BA = legal_choices(view.prior, view.states, pending_BM)
     value_BA = offset_BA + value_correction(add_BM, go_B2, listed_B1, np.concatenate)
     return Deliberation(
         x_BMF=x_BMF,
@@ -158,24 +160,31 @@ def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
 
 
 def starting_values(
-    prior: Prior, states: States, pending_BM: Bools, correct_BM: Floats, payoff: Payoff
+    view: View, pending_BM: Bools, correct_BM: Floats, payoff: Payoff
 ) -> tuple[Floats, Floats]:
     """(chance_BM, offset_BA): chances after the network's correction `correct_BM` (logits), and the value each
     choice starts from.
 
-    Starting points: adding m is worth the better of m and the best response, at the added cost; calling the list
-    is worth the best of it; handing over is worth the best response.
+    Starting points: a response is worth its chance; a call what the best answer is expected to be worth once it is
+    in; adding m to the list, the better of m and what is at hand or listed, at the added cost; calling the list or
+    handing over, the best of what is at hand or listed.
     """
-    chance_BM = 1.0 / (1.0 + np.exp(-np.clip(logit(prior.chance_BM) + correct_BM, -12.0, 12.0)))
+    prior, states = view.prior, view.states
+    chance_BM = 1.0 / (1.0 + np.exp(-np.clip(logit(_inside(view.inference.chance_BM)) + correct_BM, -12.0, 12.0)))
     weight = states.cost_weight_B / prior.reference_cost
     spent_B = weight * (states.cost_BM.sum(1) + (prior.cost_BM * pending_BM).sum(1))
-    at_hand = np.where(states.responded_BM | pending_BM, chance_BM, 0.0).max(1)
+    worth_BM = np.where(states.responded_BM, chance_BM, np.maximum(chance_BM, view.inference.after_BM))
+    at_hand = np.where(states.responded_BM | pending_BM, worth_BM, 0.0).max(1)
     offset_BA = np.empty((len(states), chance_BM.shape[1] + 1))
     offset_BA[:, :-1] = payoff(
-        np.maximum(chance_BM, at_hand[:, None]), spent_B[:, None] + weight[:, None] * prior.cost_BM
+        np.maximum(worth_BM, at_hand[:, None]), spent_B[:, None] + weight[:, None] * prior.cost_BM
     )
     offset_BA[:, -1] = payoff(at_hand, spent_B)
     return chance_BM, offset_BA
+
+
+def _inside(chance: Floats) -> Floats:
+    return np.clip(chance, 1e-6, 1.0 - 1e-6)
 
 
 def value_correction(add_BM: Any, go_B2: Any, listed_B1: Any, concatenate: Any) -> Any:
@@ -222,19 +231,22 @@ class NetworkPolicy:
             tokens_BM=tokens_BM,
             cost_BM=profile.cost_BM(tokens_BM, states.prompt_tokens_B),
             known_BM=np.broadcast_to(profile.known_M, tokens_BM.shape),
+            same_B2=profile.same_B2(text_BD),
+            spread=profile.spread,
             reference_cost=profile.reference_cost,
         )
 
     def decide(self, text_BD: Floats, states: States) -> Choices:
-        prior = self.prior(text_BD, states)
+        whole = look(self.prior(text_BD, states), states)
         network = partial(forward, self.parameters)
         pending_BM = np.zeros_like(states.allowed_BM)
         select_B = np.full(len(states), -1, np.int64)
         confidence_B = np.full(len(states), np.nan)
         active = np.arange(len(states))
         while len(active):
-            some = states.rows(active)
-            now = deliberate(network, self.payoff, prior.rows(active), some, pending_BM[active])
+            view = whole if len(active) == len(states) else whole.rows(active)
+            some = view.states
+            now = deliberate(network, self.payoff, view, pending_BM[active])
             go = some.allowed_BM.shape[1]
             pick = np.where(now.legal_BA.any(1), now.value_BA.argmax(1), go)
             stop = pick == go

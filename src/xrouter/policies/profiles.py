@@ -34,6 +34,8 @@ class Profiles:
     prompt_N2: tokens the model counts for a prompt = first + second * estimate (templates and tokenizers differ).
     typical_D: mean text features; typical_prompt_tokens: mean prompt length. Both define a pool's reference cost.
     descriptor_weights: mean score of an unmeasured model = weights . descriptors(model), see `descriptors`.
+    same_2D: probability that two wrong answers, and two right ones, are equal = features . row.
+    spread: of the hidden ease of queries, in logits (see `policies.inference`).
     """
 
     names: tuple[str, ...]
@@ -44,6 +46,8 @@ class Profiles:
     typical_D: Floats32
     typical_prompt_tokens: float
     descriptor_weights: Floats32
+    same_2D: Floats32
+    spread: float
 
     def of_pool(self, models: Sequence[Model]) -> PoolProfile:
         """The profiles of these models; a model is found by its name or its provider's id."""
@@ -79,6 +83,8 @@ class Profiles:
             usd_per_token_M2=price_M2 / 1e6,
             typical_D=self.typical_D,
             typical_prompt_tokens=self.typical_prompt_tokens,
+            same_2D=self.same_2D,
+            spread=self.spread,
         )
 
     def expected_skill(self, model: Model) -> float:
@@ -117,10 +123,16 @@ class PoolProfile:
     usd_per_token_M2: NDArray[np.float64]
     typical_D: Floats32
     typical_prompt_tokens: float
+    same_2D: Floats32
+    spread: float
 
     def chance_BM(self, text_BD: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probability that each model answers each query rightly, before any call."""
         return np.clip(text_BD @ self.skill_MD.T, MIN_CHANCE, MAX_CHANCE).astype(np.float64)
+
+    def same_B2(self, text_BD: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probability that two wrong answers to each query, and two right ones, are equal."""
+        return np.clip(text_BD @ self.same_2D.T, 0.0, 1.0).astype(np.float64)
 
     def tokens_BM(self, text_BD: NDArray[np.floating]) -> NDArray[np.float64]:
         """Expected output tokens."""

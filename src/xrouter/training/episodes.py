@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..policies.features import Prior, logit
+from ..policies.features import Prior, View, logit, look
 from ..policies.network import Network, Payoff, best_response_M, deliberate
 from ..policies.states import Bools, Floats, Ints, States
 from ..rewards.reward import Reward
@@ -64,12 +64,13 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """B episodes before their first choice."""
+    """B episodes before their first choice; `repeat` in a row are equal."""
 
     query_B: Ints
     states: States
     prior: Prior
     price_factor_BM: Floats
+    repeat: int = 1
 
 
 def draw(
@@ -102,7 +103,7 @@ def draw(
         known_BM=~hidden_BM,
         cost_BM=base.cost_BM * factor_BM,
     )
-    return Draw(query_B, replace(states, allowed_BM=states.allowed_BM & kept_BM), prior, factor_BM)
+    return Draw(query_B, replace(states, allowed_BM=states.allowed_BM & kept_BM), prior, factor_BM, repeat)
 
 
 def draw_weights(size: int, sampling: Sampling, rng: np.random.Generator) -> Floats:
@@ -165,9 +166,14 @@ def play(
     answer_B = np.full(B, -1, np.int64)
     active = np.arange(B)
     rounds: list[Choices] = []
+    views = look(prior, states)
     while len(active):
-        some, part, listed = states.rows(active), prior.rows(active), pending_BM[active]
-        now = deliberate(network, payoff, part, some, listed)
+        listed = pending_BM[active]
+        if not rounds:  # episodes of a group stand at the same choice
+            once = active[:: drawn.repeat]
+            now = deliberate(network, payoff, views.rows(once), pending_BM[once]).repeat(drawn.repeat)
+        else:
+            now = deliberate(network, payoff, views.rows(active), listed)
         picked = pick(now.value_BA, now.legal_BA)
         in_pool = now.in_pool_BM1[:, :, 0] > 0
         rounds.append(
@@ -195,6 +201,7 @@ def play(
             after = replay.call(query_B[callers], states.rows(callers), pending_BM[callers])
             after = replace(after, cost_BM=after.cost_BM * _called_factor(drawn, callers, states, after))
             states = _put(states, callers, after)
+            _look_again(views, callers)
             pending_BM[callers] = False
         over = (go_now & ~listed.any(1)) | (states.turns_left_B[active] <= 0)
         ended = active[over]
@@ -224,6 +231,14 @@ def successors(episode_N: Ints) -> Ints:
 def _called_factor(drawn: Draw, rows: Ints, before: States, after: States) -> Floats:
     new = after.responded_BM & ~before.responded_BM[rows]
     return np.where(new, drawn.price_factor_BM[rows], 1.0)
+
+
+def _look_again(views: View, rows: Ints) -> None:
+    """Renews these rows of the views after calls; the arrays are the batch's own and are written in place."""
+    new = look(views.prior.rows(rows), views.states.rows(rows))
+    views.fixed_BMF[rows] = new.fixed_BMF
+    views.inference.chance_BM[rows] = new.inference.chance_BM
+    views.inference.after_BM[rows] = new.inference.after_BM
 
 
 def _put(states: States, rows: Ints, part: States) -> States:

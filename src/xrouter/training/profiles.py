@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..catalog.model import Model
-from ..policies.profiles import Profiles, descriptors
+from ..episodes.cost import estimate_query_tokens
+from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles, descriptors
+from ..policies.states import Floats, Ints
+from ..tasks.outcomes import Outcomes
+from .agreement import fit_same, fit_spread
 
-Floats = NDArray[np.float64]
 SKILL_RIDGE = 5.0
 TOKENS_RIDGE = 5.0
 
@@ -40,20 +42,14 @@ def ridge(features_QD: Floats, target_QM: Floats, present_QM: NDArray[np.bool_],
 
 
 def fit_profiles(
-    models: Sequence[Model],
-    text_QD: NDArray[np.floating],
-    score_QM: Floats,
-    tokens_QM: Floats,
-    prompt_tokens_QM: Floats,
-    present_QM: NDArray[np.bool_],
-    estimate_Q: Floats,
+    outcomes: Outcomes, text_QD: NDArray[np.floating], *, seed: int = 0
 ) -> Profiles:
-    """Profiles of all models from one table of outcomes. score_QM is NaN where absent.
-
-    prompt_tokens_QM: as the models counted them; estimate_Q: as estimated from the text.
-    """
+    """Profiles of all models of one table of outcomes. text_QD: the encoder's features of its prompts."""
+    record = outcomes.recording
+    present_QM, tokens_QM = record.present_QM, record.tokens_QM.astype(np.float64)
+    estimate_Q = np.array([estimate_query_tokens(prompt) for prompt in record.prompts], np.float64)
     features = np.asarray(text_QD, np.float64)
-    score = np.nan_to_num(score_QM)
+    score = np.nan_to_num(outcomes.score_QM)
     log_tokens = np.log(np.maximum(tokens_QM, 1.0))
     skill_MD = ridge(features, score, present_QM, SKILL_RIDGE)
     tokens_MD = ridge(features, log_tokens, present_QM, TOKENS_RIDGE)
@@ -61,25 +57,33 @@ def fit_profiles(
     counts = np.maximum(present_QM.sum(0), 1)
     scale_M = (tokens_QM * present_QM).sum(0) / np.maximum((predicted * present_QM).sum(0), 1e-9)
     mean_score_M = (score * present_QM).sum(0) / counts
-    described = np.array([descriptors(model) for model in models], np.float64)
+    described = np.array([descriptors(model) for model in outcomes.models], np.float64)
     descriptor_weights = np.linalg.solve(
         described.T @ described + 0.5 * np.eye(described.shape[1]), described.T @ mean_score_M
     )
+    fold_Q = prompt_folds(record.prompts, seed=seed)
+    honest_QM = np.clip(
+        cross_fitted_skill(features, outcomes.score_QM, present_QM, fold_Q), MIN_CHANCE, MAX_CHANCE
+    )
     return Profiles(
-        names=tuple(model.name for model in models),
+        names=outcomes.model_names,
         skill_ND=skill_MD.astype(np.float32),
         tokens_ND=tokens_MD.astype(np.float32),
         tokens_scale_N=scale_M.astype(np.float32),
         prompt_N2=np.array(
             [
                 prompt_line(estimate_Q[present], counted[present])
-                for counted, present in zip(prompt_tokens_QM.T, present_QM.T, strict=True)
+                for counted, present in zip(
+                    record.prompt_tokens_QM.T.astype(np.float64), present_QM.T, strict=True
+                )
             ],
             np.float32,
         ),
         typical_D=features.mean(0).astype(np.float32),
         typical_prompt_tokens=float(np.mean(estimate_Q)),
         descriptor_weights=descriptor_weights.astype(np.float32),
+        same_2D=fit_same(features, outcomes.score_QM, record.answer_QM).astype(np.float32),
+        spread=fit_spread(honest_QM, outcomes.score_QM, present_QM),
     )
 
 
@@ -100,26 +104,21 @@ def prompt_line(estimate: Floats, counted: Floats) -> tuple[float, float]:
     return overhead, factor
 
 
-def cross_fitted_skill(
-    text_QD: NDArray[np.floating],
-    score_QM: Floats,
-    present_QM: NDArray[np.bool_],
-    *,
-    prompts: Sequence[str] | None = None,
-    folds: int = 5,
-    seed: int = 0,
-) -> Floats:
-    """Each query's predicted scores from profiles that did not see it: the honest inputs to train a policy on.
-
-    prompts: where given, queries with the same prompt are held out together.
-    """
-    features = np.asarray(text_QD, np.float64)
+def prompt_folds(prompts: Sequence[str], *, folds: int = 5, seed: int = 0) -> Ints:
+    """A fold for each query; queries with the same prompt share theirs."""
     number: dict[str, int] = {}
-    group_Q = [number.setdefault(prompt, len(number)) for prompt in prompts or ()] or range(len(features))
-    fold_Q = (np.random.default_rng(seed).permutation(max(group_Q) + 1) % folds)[group_Q]
+    group_Q = [number.setdefault(prompt, len(number)) for prompt in prompts]
+    return np.asarray((np.random.default_rng(seed).permutation(len(number)) % folds)[group_Q], np.int64)
+
+
+def cross_fitted_skill(
+    text_QD: NDArray[np.floating], score_QM: Floats, present_QM: NDArray[np.bool_], fold_Q: Ints
+) -> Floats:
+    """Each query's predicted scores from profiles that did not see its fold: honest inputs to train a policy on."""
+    features = np.asarray(text_QD, np.float64)
     predicted = np.zeros_like(score_QM)
     score = np.nan_to_num(score_QM)
-    for fold in range(folds):
+    for fold in np.unique(fold_Q):
         held_out = fold_Q == fold
         weights = ridge(features[~held_out], score[~held_out], present_QM[~held_out], SKILL_RIDGE)
         predicted[held_out] = features[held_out] @ weights.T

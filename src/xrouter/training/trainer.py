@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..episodes.cost import estimate_query_tokens
 from ..errors import DataError
 from ..policies.network import FORBIDDEN, NetworkPolicy, Payoff, initial_parameters
 from ..policies.profiles import Profiles
@@ -80,15 +79,7 @@ def untrained_policy(sets: Sequence[Outcomes], config: TrainingConfig) -> Networ
         vocabulary=config.vocabulary,
         seed=config.seed,
     )
-    profiles = fit_profiles(
-        together.models,
-        encoder.encode(prompts),
-        together.score_QM,
-        together.recording.tokens_QM.astype(np.float64),
-        together.recording.prompt_tokens_QM.astype(np.float64),
-        together.recording.present_QM,
-        np.array([estimate_query_tokens(prompt) for prompt in prompts], np.float64),
-    )
+    profiles = fit_profiles(together, encoder.encode(prompts), seed=config.seed)
     weights = initial_parameters(config.seed, config.hidden)
     return NetworkPolicy(encoder, profiles, weights, payoff_of(config), version="untrained")
 

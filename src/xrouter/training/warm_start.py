@@ -21,9 +21,10 @@ from ..policies.states import Floats
 from ..policies.text import TextEncoder
 from ..tasks.outcomes import Outcomes
 from .episodes import Choices, TrainingSet
-from .profiles import cross_fitted_skill
+from .agreement import cross_fitted_same
+from .profiles import cross_fitted_skill, prompt_folds
 
-SKILL = FEATURES.index("skill logit")
+CHANCE = FEATURES.index("chance logit")
 
 
 def training_set(
@@ -32,9 +33,8 @@ def training_set(
     """The replayable set with honest priors: each query's chances come from profiles that did not see it."""
     recording = outcomes.recording
     text_QD = encoder.encode(recording.prompts)
-    chance_QM = cross_fitted_skill(
-        text_QD, outcomes.score_QM, recording.present_QM, prompts=recording.prompts, seed=seed
-    )
+    fold_Q = prompt_folds(recording.prompts, seed=seed)
+    chance_QM = cross_fitted_skill(text_QD, outcomes.score_QM, recording.present_QM, fold_Q)
     of_pool = profiles.of_pool(outcomes.models)
     unmeasured = replace(profiles, names=("",) * len(profiles.names)).of_pool(outcomes.models)
     tokens_QM = of_pool.tokens_BM(text_QD)
@@ -44,6 +44,8 @@ def training_set(
         tokens_BM=tokens_QM,
         cost_BM=of_pool.cost_BM(tokens_QM, prompt_tokens_Q),
         known_BM=np.ones(chance_QM.shape, bool),
+        same_B2=cross_fitted_same(text_QD, outcomes.score_QM, recording.answer_QM, fold_Q),
+        spread=profiles.spread,
         reference_cost=of_pool.reference_cost,
     )
     return TrainingSet(outcomes, prior, unmeasured.chance_BM(text_QD), max_turns)
@@ -85,9 +87,9 @@ def answer_loss(correct_NM: torch.Tensor, choices: Choices, rows: NDArray[np.int
     counted = ~torch.isnan(score)
     responded = torch.from_numpy(choices.responded_NM1[rows])[:, :, 0]
     weight = counted * (1.0 / 3.0 + responded * (2.0 / 3.0))
-    skill = torch.from_numpy(choices.x_NMF[rows][:, :, SKILL])
+    chance = torch.from_numpy(choices.x_NMF[rows][:, :, CHANCE])
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        skill + correct_NM, torch.nan_to_num(score), reduction="none"
+        chance + correct_NM, torch.nan_to_num(score), reduction="none"
     )
     return (loss * weight).sum() / weight.sum().clamp(min=1.0)
 

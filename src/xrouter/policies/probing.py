@@ -1,0 +1,102 @@
+"""A new model joins by a few dozen probe questions: its profile is read off the profiles of the models known.
+
+Axes: P probes, N profiled models, D text features.
+
+A Gaussian process whose covariance comes from the known models: the new model's skill is their mean, plus a level of
+its own, plus a weighted sum of how each of them differs from that mean (the function space view of Bayesian linear
+regression, Rasmussen and Williams, 2006, section 2.2). With no probe that is the mean at the expected level; each
+known model is one draw of the prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..catalog.model import Model
+from ..errors import DataError
+from .profiles import AS_ESTIMATED, Profiles
+from .states import Floats
+
+SCORE_NOISE = 0.15
+"""Variance of one score around its chance."""
+TOKENS_NOISE = 0.3
+"""Variance of the logarithm of one answer's length around its expectation."""
+SKILL_LEVEL = 0.1**2
+TOKENS_LEVEL = 0.7**2
+"""Prior variance of the new model's own level: of its score, and of its log length."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """What a model did on probe questions. text_PD: the encoder's features of the prompts.
+
+    score_P: 0..1. tokens_P: output tokens. prompt_tokens_P: as the model counted them; estimate_P: as estimated.
+    """
+
+    text_PD: Floats
+    score_P: Floats
+    tokens_P: Floats
+    prompt_tokens_P: Floats
+    estimate_P: Floats
+
+    def __len__(self) -> int:
+        return len(self.score_P)
+
+
+def add_model(profiles: Profiles, model: Model, probes: Probes) -> Profiles:
+    """The profiles with this model among them, replacing what was known of it. Raises DataError without a probe."""
+    if not len(probes):
+        raise DataError(f"model {model.name!r} has no probe: at least one graded answer is needed")
+    others = np.array([name != model.name for name in profiles.names])
+    if not others.any():
+        raise DataError("the policy knows no other model to compare the new one with")
+    skill_ND, tokens_ND = profiles.skill_ND[others], profiles.tokens_ND[others]
+    level = profiles.expected_skill(model) - float(profiles.typical_D @ skill_ND.mean(0))
+    skill_D = posterior_row(skill_ND, probes.text_PD, probes.score_P, level, SCORE_NOISE, SKILL_LEVEL)
+
+    log_tokens = np.log(np.maximum(probes.tokens_P, 1.0))
+    typical = float(profiles.typical_D @ tokens_ND.mean(0))
+    length = float(np.log(profiles.expected_tokens(model))) - typical
+    tokens_D = posterior_row(tokens_ND, probes.text_PD, log_tokens, length, TOKENS_NOISE, TOKENS_LEVEL)
+    predicted = np.exp(np.clip(probes.text_PD @ tokens_D, 0.0, 11.0))
+    scale = float(probes.tokens_P.sum() / max(float(predicted.sum()), 1e-9))
+
+    counted = bool(probes.prompt_tokens_P.any())
+    factor = float(probes.prompt_tokens_P.sum() / max(float(probes.estimate_P.sum()), 1e-9))
+    prompt = np.array([0.0, factor], np.float32) if counted else AS_ESTIMATED
+
+    def joined(rows: NDArray[np.float32], row: NDArray[np.floating]) -> NDArray[np.float32]:
+        return np.concatenate([rows[others], np.asarray(row, np.float32)[None]])
+
+    return replace(
+        profiles,
+        names=(*(name for name, other in zip(profiles.names, others, strict=True) if other), model.name),
+        skill_ND=joined(profiles.skill_ND, skill_D),
+        tokens_ND=joined(profiles.tokens_ND, tokens_D),
+        tokens_scale_N=joined(profiles.tokens_scale_N[:, None], np.array([scale]))[:, 0],
+        prompt_N2=joined(profiles.prompt_N2, prompt),
+    )
+
+
+def posterior_row(
+    rows_ND: NDArray[np.floating],
+    text_PD: Floats,
+    target_P: Floats,
+    level: float,
+    noise: float,
+    level_variance: float,
+) -> Floats:
+    """Posterior mean of the new model's row of weights. level: expected shift from the known models' mean."""
+    rows = np.asarray(rows_ND, np.float64)
+    mean_D = rows.mean(0)
+    apart_ND = rows - mean_D
+    basis_PN = text_PD @ apart_ND.T
+    kernel_PP = basis_PN @ basis_PN.T / len(rows) + level_variance
+    residual_P = target_P - text_PD @ mean_D - level
+    dual_P = np.linalg.solve(kernel_PP + noise * np.eye(len(target_P)), residual_P)
+    row_D: Floats = mean_D + apart_ND.T @ (basis_PN.T @ dual_P) / len(rows)
+    row_D[0] += level + level_variance * float(dual_P.sum())
+    return row_D
