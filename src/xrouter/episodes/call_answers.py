@@ -21,7 +21,9 @@ MAX_OWN_CHARACTERS = 24
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?")
 _PREFIX = re.compile(r"\A(?:functions|default_api)\.")
 _QUOTES = re.compile(r"[\"'`“”‘’]")
-_NOTHING = frozenset({"", "[]", "{}", "()", "none", "[none]", "null", "[null]", "no", "error", "''", '""'})
+_NOTHING = frozenset(
+    {"", "[]", "{}", "()", "none", "[none]", "null", "[null]", "no", "''", '""', '{"tool_calls":[]}'}
+)
 _REFUSING_NAMES = frozenset({"no_function", "out_of_domain"})
 """What Granite and NexusRaven are taught to call where no function fits."""
 _ATTEMPT = re.compile(r"\A[\s`\[{(<'\"]*[\w.\\]+\(|\A\W*\{|<tool_call>|<function|\"name\"\s*:|\w\(\w+=")
@@ -49,7 +51,7 @@ def offers_functions(request: Request) -> bool:
 
     After a tool's result the answer is in the words of the response.
     """
-    if request.messages[-1].get("role") in ("tool", "function"):
+    if request.messages and request.messages[-1].get("role") in ("tool", "function"):
         return False
     if request.params.get("tool_choice") == "none":
         return False
@@ -83,7 +85,7 @@ def answer_where_offered(answer: str | None) -> str:
     A call that cannot be read stands for itself. Applying it twice changes nothing more.
     """
     text = (answer or "").strip()
-    if text == NO_CALL or text.lower().rstrip(".") in _NOTHING:
+    if text == NO_CALL or (len(text) <= MAX_OWN_CHARACTERS and _compact(text) in _NOTHING):
         return NO_CALL
     calls = written_calls(text, offered=True)
     if calls:
@@ -117,7 +119,7 @@ def _normal(value: Any, depth: int) -> Any:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, int):
-        return str(value) if value.bit_length() < 1_000 else "large"
+        return str(value) if value.bit_length() < 1_000 else hex(value)
     if isinstance(value, float):
         return str(Fraction(repr(value))) if abs(value) < 1e100 else str(value)
     return _string(str(value), depth)
@@ -133,6 +135,10 @@ def _string(text: str, depth: int) -> Any:
         return str(Fraction(text))
     text = _QUOTES.sub("", "".join(text.replace("\\_", "_").split())).casefold()
     return "null" if text == "none" else text
+
+
+def _compact(text: str) -> str:
+    return "".join(text.lower().split()).rstrip(".")
 
 
 def _name(text: str) -> str:

@@ -15,11 +15,12 @@ from typing import Any
 
 NamedArguments = tuple[str, Any]
 
-MAX_CHARACTERS = 50_000
+MAX_CHARACTERS = 20_000
+MAX_WRAPPERS = 8
 MAX_DEPTH = 40
 """Brackets within brackets, and calls within wrappers."""
 
-_TAGGED = re.compile(r"<(tool_call|function_call|functioncall)>\s*(.*?)\s*(?:</\1>|(?=<\1>)|\Z)", re.DOTALL)
+_TAGGED = re.compile(r"<(tool_call|function_call|functioncall)>(.*?)(?:</\1>|(?=<\1>)|\Z)", re.DOTALL)
 _NAMED_TAG = re.compile(r"<function=([\w.-]{1,200})>\s*(\{.*?\})?\s*</function>", re.DOTALL)
 _FENCE = re.compile(
     r"\A```(?:(?:python|json|javascript|js|java|tool_code|tool_call|plaintext|text)\b[ \t]*|[\w+-]*[ \t]*(?=\n))?"
@@ -36,7 +37,6 @@ _CALL_START = re.compile(r"([A-Za-z_$](?:[\w$.]|\\_){0,199})\s*\(")
 _LISTED_CALL = re.compile(r"\[\s*[A-Za-z_$]")
 _QUOTED_CALLS = re.compile(r"\[\s*(['\"])(.*\))\1\s*\]\Z", re.DOTALL)
 """One string for all calls, quoted with the marks that their own strings use."""
-_LEADING_LIST = re.compile(r"\A(?:```\w*\s*|<\|\w+\|>\s*)?(?=\[\s*[A-Za-z_$][\w.\\]*\(|[\[{]\s*\")")
 _NAME_THEN_OBJECT = re.compile(r"\A([A-Za-z_](?:[\w.]|\\_){0,199})\s*(?=\{)")
 _BETWEEN = re.compile(r"[\s,;]*")
 _KEYWORD = re.compile(r"\s*([A-Za-z_](?:\w|\\_)*)\s*=(?!=)\s*")
@@ -56,11 +56,11 @@ def tagged_calls(text: str) -> list[NamedArguments]:
     if "<" not in text:
         return calls
     for match in _TAGGED.finditer(text):
-        value = _first_json(match[2])
+        value = _first_json(match[2].strip())
         if value is None:
             value = read_value(match[2])
-        calls.extend(_json_calls(value, loose=True, depth=0) or ())
-    calls.extend((match[1], match[2] or "{}") for match in _NAMED_TAG.finditer(text))
+        if not isinstance(value, str):
+            calls.extend(_json_calls(value, loose=True, depth=0) or ())
     return calls
 
 
@@ -72,8 +72,8 @@ def written_calls(text: str, *, offered: bool = False) -> list[NamedArguments] |
     """
     if len(text) > MAX_CHARACTERS:
         return None
-    calls = tagged_calls(text) or _calls(text, loose=offered, depth=0)
-    return calls or (_leading_calls(text) if offered else None)
+    named: list[NamedArguments] = [(match[1], match[2] or "{}") for match in _NAMED_TAG.finditer(text)]
+    return tagged_calls(text) or named or _calls(text, loose=offered, depth=0)
 
 
 def read_value(text: str) -> Any:
@@ -107,7 +107,8 @@ def _calls(text: str, *, loose: bool, depth: int) -> list[NamedArguments] | None
             return calls
     if body[0] in "[{" and not _too_deep(body):
         value = _json_sequence(body)
-        calls = _json_calls(read_value(body) if value is None else value, loose=loose, depth=depth)
+        value = read_value(body) if value is None else value
+        calls = None if value == body else _json_calls(value, loose=loose, depth=depth)
         if calls:
             return calls
         quoted = _QUOTED_CALLS.match(body)
@@ -120,24 +121,10 @@ def _calls(text: str, *, loose: bool, depth: int) -> list[NamedArguments] | None
     return _python_calls(body, loose=loose)
 
 
-def _leading_calls(text: str) -> list[NamedArguments] | None:
-    """A list of calls, or one JSON call, that words follow: models explain what they have called."""
-    text = text.strip()
-    start = _LEADING_LIST.match(text)
-    if not start:
-        return None
-    body = text[start.end() :]
-    if _LISTED_CALL.match(body):
-        closing = _closing_bracket(body, 0)
-        return _python_calls(body[1:closing], loose=True) if closing else None
-    return None if _too_deep(body) else _json_calls(_first_json(body), loose=True, depth=0)
-
-
 def _unwrapped(text: str) -> str:
     """Without fences, special tokens and closing semicolons."""
-    before = None
     text = text.strip()
-    while text != before:
+    for _ in range(MAX_WRAPPERS):
         before = text
         if text.startswith(_SPECIAL_STARTS) or text[-1:] == ">":
             text = _SPECIAL_TOKENS.sub("", text).strip()
@@ -146,6 +133,8 @@ def _unwrapped(text: str) -> str:
         text = fenced[1].strip() if fenced else text
         if len(text) > 2 and text[0] == text[-1] == "`" and "`" not in text[1:-1]:
             text = text[1:-1].strip()
+        if text == before:
+            break
     return text
 
 
