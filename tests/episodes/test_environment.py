@@ -10,9 +10,10 @@ import pytest
 from conftest import make_model
 from episode_kit import QUESTION, ask, completion, environment, scripted, usd
 
+from xrouter.episodes.agreement import agreement_classes
 from xrouter.episodes.episode import Call, CallModels, Decision, DirectAnswer, Select, Synthesis
 from xrouter.errors import InvalidActionError, NoAnswerError, ProviderTimeoutError, ProviderUnavailableError
-from xrouter.messages import Request, Usage
+from xrouter.messages import Completion, Request, Usage
 
 CALL_COST = usd("0.0002")
 """100 prompt tokens at 1 and 50 output tokens at 2 USD a million."""
@@ -263,3 +264,21 @@ async def test_environments_share_nothing() -> None:
     await asyncio.gather(*(env.step(ask("a")) for env in environments))
     assert all(env.abandoned().cost_usd == CALL_COST for env in environments)
     assert len({env.id for env in environments}) == 20
+
+
+async def test_a_call_in_the_message_and_one_in_the_text_agree_and_so_does_making_none() -> None:
+    function = {"name": "look.up", "arguments": '{"city": "New York", "days": 2}'}
+    message = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]}
+    pool, _ = scripted(
+        {
+            "structured": Completion(message, Usage(1, 1)),
+            "written": completion("[look_up(days=2.0, city='New York')]"),
+            "recorded": completion("", answer="look_up(city='NewYork',days=2);"),
+            "unable": completion("None of the functions that I was given can tell."),
+            "unwilling": completion("I would rather not look that up, if you do not mind."),
+        }
+    )
+    tool = {"type": "function", "function": {"name": "look.up", "parameters": {"type": "object"}}}
+    env = environment(pool, Request.from_text("How is the weather?", tools=[tool]))
+    await env.step(ask("structured", "written", "recorded", "unable", "unwilling"))
+    assert agreement_classes([r.answer for r in env.observation.responses]) == [0, 0, 0, 1, 1]

@@ -247,3 +247,31 @@ def test_a_union_over_two_prices_is_refused() -> None:
     other = replace(SMALL, recording=replace(record, models=(dearer, *record.models[1:])))
     with pytest.raises(DataError, match="'model-0' has two prices"):
         union([SMALL, other])
+
+
+def _answering(tmp_path: Path, prompt: str, answers: list[str | None]) -> Outcomes:
+    """The set with this first prompt, answered so by its models."""
+    rows = tables(SMALL)
+    rows["queries"][0]["prompt"] = prompt
+    for row in rows["outcomes"]:
+        if row["query_id"] == SMALL.query_ids[0]:
+            row["answer"] = answers[SMALL.model_names.index(row["model"])]
+    return load_outcomes(write_tables(tmp_path, rows))
+
+
+CALLS: list[str | None] = ["[f(a=1)]", '[{"f":"{\\"a\\":1.0}"}]', "NonehelpswiththisquestionIamafraid.", "[]"]
+
+
+def test_where_the_prompt_describes_functions_equal_calls_are_equal_answers(tmp_path: Path) -> None:
+    prompt = 'Call it.\n{"name": "f", "parameters": {"type": "object", "properties": {}}}'
+    record = _answering(tmp_path, prompt, CALLS).recording
+    assert record.answer_QM[0].tolist() == [0, 0, 1, 1]
+    assert record.answers[0] == ("[f(a=1)]", CALLS[2])
+
+
+def test_elsewhere_only_equal_strings_are_and_no_answer_stays_none(tmp_path: Path) -> None:
+    record = _answering(tmp_path, "What does it print?", CALLS).recording
+    assert record.answer_QM[0].tolist() == [0, 1, 2, 3]
+    assert record.answers[0] == tuple(CALLS)
+    missing = _answering(tmp_path, '{"name": "f", "parameters": {}}', [None, "[]", None, "f(a=1)"]).recording
+    assert missing.answer_QM[0].tolist() == [-1, 0, -1, 1]

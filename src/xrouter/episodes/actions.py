@@ -16,7 +16,7 @@ from ..catalog.model import Model
 from ..errors import InvalidActionError
 from ..messages import Message, text_of
 from .episode import Action, Call, CallModels, DirectAnswer, Response, Select, Synthesis
-from .tool_answers import tagged_calls
+from .function_calls import tagged_calls
 
 CALL_PREFIX = "call_"
 SELECT = "select_response"

@@ -12,10 +12,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .agreement import agreement_classes, best_response
+from .call_answers import NO_CALL, answer_where_offered, normal_form
+from .function_calls import written_calls
 from .normal_form import normalise
-from .tool_answers import canonical_calls, message_calls, written_calls
+from .tool_answers import canonical_calls, message_calls
 
-__all__ = ["agreement_classes", "asks_for_number", "best_response", "extract_answer", "normalise"]
+__all__ = [
+    "agreement_classes",
+    "asks_for_number",
+    "best_response",
+    "comparable_answer",
+    "extract_answer",
+    "normalise",
+]
 
 MAX_SHORT_WORDS = 8
 MAX_ANSWER_CHARACTERS = 400
@@ -50,6 +59,30 @@ _ASKS_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(r"=|≈|\b(?:so|therefore|thus|hence|in total|altogether|result)\b", re.IGNORECASE)
+
+
+def comparable_answer(
+    text: str,
+    tool_calls: Sequence[Mapping[str, Any]] = (),
+    *,
+    question: str = "",
+    functions_offered: bool = False,
+) -> str | None:
+    """What a response answers, so that equal answers are equal strings; None where it answers nothing.
+
+    Where functions were offered, calls in the message and calls in the text compare alike, and making none is an
+    answer: `call_answers.NO_CALL`.
+    """
+    if not functions_offered:
+        found = extract_answer(text, tool_calls, question=question)
+        return None if found is None else normalise(found)
+    if tool_calls:
+        return normal_form(message_calls(tool_calls))
+    answer = answer_where_offered(text)
+    if answer not in (NO_CALL, text.strip()):
+        return answer
+    found = extract_answer(text, question=question)
+    return answer if found is None else answer_where_offered(normalise(found))
 
 
 def extract_answer(

@@ -13,7 +13,8 @@ from ..catalog.model import Model
 from ..errors import ProviderError
 from ..messages import Request, Usage
 from ..providers.pool import Pool
-from .answers import extract_answer, normalise
+from .answers import comparable_answer
+from .call_answers import answer_where_offered, offers_functions
 from .cost import estimate_prompt_tokens
 from .episode import Call, Response
 
@@ -81,9 +82,16 @@ async def _ask(call: PlannedCall, pool: Pool, turn: int) -> Response:
         error = f"the provider broke its contract: {type(failure).__name__}"
     else:
         answer = completion.answer
+        functions_offered = offers_functions(call.request)
         if answer is None:
-            found = extract_answer(completion.text, completion.tool_calls, question=call.request.query)
-            answer = None if found is None else normalise(found)
+            answer = comparable_answer(
+                completion.text,
+                completion.tool_calls,
+                question=call.request.query,
+                functions_offered=functions_offered,
+            )
+        elif functions_offered:
+            answer = answer_where_offered(answer)
         return Response(
             call_id=call.call_id,
             model=call.model.name,

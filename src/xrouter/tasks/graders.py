@@ -23,7 +23,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ..episodes.answers import extract_answer, normalise
-from ..episodes.tool_answers import canonical_calls, message_calls, written_calls
+from ..episodes.function_calls import written_calls
+from ..episodes.tool_answers import canonical_calls, message_calls
 from ..errors import ConfigurationError, DataError
 from ..messages import Completion
 from .json_text import json_values
@@ -116,10 +117,10 @@ def json_field(task: Task, text: str, tool_calls: ToolCalls = ()) -> float:
 
 
 def tool_call(task: Task, text: str, tool_calls: ToolCalls = ()) -> float:
-    wanted = written_calls(task.reference)
+    wanted = written_calls(task.reference, offered=True)
     if not wanted:
         raise DataError(f"task {task.id}: reference {task.reference!r} holds no call with name and arguments")
-    given = message_calls(tool_calls) if tool_calls else written_calls(text)
+    given = message_calls(tool_calls) if tool_calls else written_calls(text, offered=True)
     return float(given is not None and canonical_calls(given) == canonical_calls(wanted))
 
 

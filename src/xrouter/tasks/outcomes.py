@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..catalog.model import Model, TierName
 from ..catalog.price import Price, Rates
+from ..episodes.call_answers import answer_where_offered, describes_functions
 from ..errors import DataError
 
 Split = Literal["train", "test"]
@@ -187,7 +189,7 @@ def load_outcomes(folder: str | Path) -> Outcomes:
     prompt_tokens = np.nan_to_num(_floats(rows, "prompt_tokens", path))
     usable = ~np.isnan(cost) & ~np.isnan(tokens)
     q_used, m_used = q[usable], m[usable]
-    answer_QM, answers = _answer_classes(rows["answer"], q, m, shape)
+    answer_QM, answers = _answer_classes(rows["answer"], q, m, queries["prompt"], len(model_index))
     recording = Recording(
         prompts=tuple(queries["prompt"]),
         models=tuple(_models(models, folder / "models.parquet")),
@@ -292,14 +294,25 @@ def _scatter(
 
 
 def _answer_classes(
-    column: list[str | None], q: NDArray[np.int64], m: NDArray[np.int64], shape: tuple[int, int]
+    column: list[str | None], q: NDArray[np.int64], m: NDArray[np.int64], prompts: list[str], models: int
 ) -> tuple[NDArray[np.int64], tuple[tuple[str, ...], ...]]:
-    classes: list[dict[str, int]] = [{} for _ in range(shape[0])]
-    answer_QM = np.full(shape, -1, np.int64)
+    """Equal strings are equal answers; where the prompt describes functions, equal calls are, however written.
+
+    A class goes by the first of its answers in the file.
+    """
+    offered = [describes_functions(prompt) for prompt in prompts]
+    normal = lru_cache(maxsize=None)(answer_where_offered)
+    classes: list[dict[str, int]] = [{} for _ in prompts]
+    answers: list[list[str]] = [[] for _ in prompts]
+    answer_QM = np.full((len(prompts), models), -1, np.int64)
     for answer, i, j in zip(column, q.tolist(), m.tolist(), strict=True):
-        if answer is not None:
-            answer_QM[i, j] = classes[i].setdefault(answer, len(classes[i]))
-    return answer_QM, tuple(tuple(of_query) for of_query in classes)
+        if answer is None:
+            continue
+        number = classes[i].setdefault(normal(answer) if offered[i] else answer, len(answers[i]))
+        if number == len(answers[i]):
+            answers[i].append(answer)
+        answer_QM[i, j] = number
+    return answer_QM, tuple(map(tuple, answers))
 
 
 def _models(table: dict[str, list[Any]], path: Path) -> list[Model]:

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..catalog.model import Model
-from ..episodes.answers import extract_answer, normalise
+from ..episodes.answers import comparable_answer
+from ..episodes.call_answers import offers_functions
 from ..errors import DataError
 from .graders import grade
 from .journal import Row
@@ -130,8 +131,12 @@ def _query(task: Task, test_share: float) -> dict[str, Any]:
 def _outcome(task: Task, model: Model, row: Row) -> dict[str, Any]:
     answer = row.answer
     if answer is None:
-        found = extract_answer(row.text, row.tool_calls, question=task.request.query)
-        answer = None if found is None else normalise(found)
+        answer = comparable_answer(
+            row.text,
+            row.tool_calls,
+            question=task.request.query,
+            functions_offered=offers_functions(task.request),
+        )
     return {
         "query_id": row.query_id,
         "model": row.model,
