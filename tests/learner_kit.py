@@ -65,6 +65,7 @@ def random_states(rng: np.random.Generator, models: tuple[Any, ...], batch: int)
     return States(
         models=models,
         cost_weight_B=rng.choice([0.0, 1e-3, 0.1, 1.0, 30.0, 1e4], batch) * rng.uniform(0.5, 2.0, batch),
+        target_quality_B=np.full(batch, np.nan),
         turns_left_B=rng.integers(0, 5, batch),
         money_left_B=np.nan_to_num(money, nan=0.0, posinf=np.inf),
         prompt_tokens_B=rng.integers(1, 3000, batch).astype(np.float64),

@@ -105,7 +105,12 @@ def kit_model(name: str, usd_out: float) -> Model:
 
 
 def kit_states(
-    prices: Mapping[str, float], *, turns_left: int = 3, cost_weight: float = 0.0, **masks: Any
+    prices: Mapping[str, float],
+    *,
+    turns_left: int = 3,
+    cost_weight: float = 0.0,
+    target_quality: float = np.nan,
+    **masks: Any,
 ) -> States:
     """One state. `allowed`, `responded`, `failed`: names; `answers`: name -> class."""
     names = list(prices)
@@ -119,6 +124,7 @@ def kit_states(
     return States(
         models=tuple(kit_model(name, usd) for name, usd in prices.items()),
         cost_weight_B=np.array([cost_weight]),
+        target_quality_B=np.array([target_quality]),
         turns_left_B=np.array([turns_left]),
         money_left_B=np.array([np.inf]),
         prompt_tokens_B=np.array([40.0]),

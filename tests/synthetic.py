@@ -164,12 +164,15 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> Path:
     return write_tables(folder, tables(outcomes))
 
 
-def replaying_pool(outcomes: Outcomes) -> Pool:
-    """The pool whose models say again what they said. A call that held no answer has an empty text."""
+def replaying_pool(outcomes: Outcomes, text: str | None = None) -> Pool:
+    """The pool whose models say again what they said. A call that held no answer has an empty text.
+
+    text: what every call says in place of its answer, which is then known from the recording alone.
+    """
     record = outcomes.recording
     calls = {
         (record.models[m].name, record.prompts[q]): RecordedCall(
-            text=_answer(record, q, m) or "",
+            text=text or _answer(record, q, m) or "",
             usage=Usage(int(record.prompt_tokens_QM[q, m]), int(record.tokens_QM[q, m])),
             answer=_answer(record, q, m),
         )

@@ -135,6 +135,12 @@ async def test_route_runs_on_the_callers_loop(mock_upstream: MockUpstream) -> No
         ("hi", {"preset": "economy", "cost_weight": 1.0}, "cost_weight"),
         ("hi", {"cost_weight": float("nan")}, "cost_weight"),
         ("hi", {"cost_weight": -0.1}, "cost_weight"),
+        ("hi", {"target_quality": 0.0}, "target_quality"),
+        ("hi", {"target_quality": 1}, "target_quality"),
+        ("hi", {"target_quality": float("nan")}, "target_quality"),
+        ("hi", {"target_quality": "high"}, "target_quality"),
+        ("hi", {"target_quality": 0.9, "cost_weight": 0.0}, "target_quality"),
+        ("hi", {"target_quality": 0.9, "preset": "economy"}, "target_quality"),
         ("hi", {"max_cost_usd": "NaN"}, "max_cost_usd"),
         ("hi", {"max_cost_usd": Decimal("-1")}, "max_cost_usd"),
         ("hi", {"deadline_s": -1}, "deadline_s"),
@@ -158,6 +164,12 @@ def test_preferences_come_from_the_settings() -> None:
     preference = router.preference()
     assert (preference.cost_weight, preference.max_turns, preference.deadline_s) == (1.25, 2, 9.0)
     assert router.preference(max_cost_usd=0.1).max_cost_usd == Decimal("0.1")
+
+
+def test_a_target_quality_is_passed_on() -> None:
+    router = make_router("http://127.0.0.1:1/v1")
+    assert router.preference(target_quality=0.95).target_quality == 0.95
+    assert router.preference().target_quality is None
 
 
 def test_the_reference_model_can_be_set() -> None:

@@ -136,6 +136,7 @@ class Router:
         *,
         cost_weight: float | None = None,
         preset: str | None = None,
+        target_quality: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
         simple: bool = False,
@@ -143,7 +144,8 @@ class Router:
     ) -> Answer:
         """Answer a question or a conversation; `params` (temperature, tools, ...) go to the models as they are.
 
-        max_cost_usd: hard cap in USD; deadline_s: seconds; the rest as in `Preference`.
+        target_quality: instead of a lambda or preset; max_cost_usd: hard cap in USD; deadline_s: seconds; the rest as
+        in `Preference`.
         Raises RequestError for bad input, EpisodeError when there is no answer at all, LedgerError.
         """
         future = self._background.submit(
@@ -152,6 +154,7 @@ class Router:
                 params,
                 cost_weight=cost_weight,
                 preset=preset,
+                target_quality=target_quality,
                 max_cost_usd=max_cost_usd,
                 deadline_s=deadline_s,
                 simple=simple,
@@ -168,6 +171,7 @@ class Router:
         *,
         cost_weight: float | None = None,
         preset: str | None = None,
+        target_quality: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
         simple: bool = False,
@@ -181,6 +185,7 @@ class Router:
                     params,
                     cost_weight=cost_weight,
                     preset=preset,
+                    target_quality=target_quality,
                     max_cost_usd=max_cost_usd,
                     deadline_s=deadline_s,
                     simple=simple,
@@ -225,6 +230,7 @@ class Router:
         *,
         preset: str | None = None,
         cost_weight: float | None = None,
+        target_quality: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
         max_turns: int | None = None,
@@ -241,6 +247,14 @@ class Router:
             )
         if preset is not None and cost_weight is not None:
             raise RequestError("cost_weight and a preset exclude each other: give one", param="cost_weight")
+        if target_quality is not None:
+            if cost_weight is not None or preset is not None:
+                other = "cost_weight" if preset is None else "a preset"
+                raise RequestError(
+                    f"target_quality and {other} exclude each other: give one", param="target_quality"
+                )
+            if not _is_number(target_quality) or not 0 < target_quality < 1:
+                raise _wrong("target_quality", "a probability above 0 and below 1", target_quality)
         if cost_weight is None:
             cost_weight = presets[preset or self.settings.default_preset]
         elif not _is_number(cost_weight) or cost_weight < 0:
@@ -256,6 +270,7 @@ class Router:
             raise _wrong("simple", "true or false", simple)
         return Preference(
             cost_weight=float(cost_weight),
+            target_quality=None if target_quality is None else float(target_quality),
             max_cost_usd=None if max_cost_usd is None else _dollars(max_cost_usd),
             deadline_s=longest if deadline_s is None else min(deadline_s, longest),
             max_turns=max_turns,

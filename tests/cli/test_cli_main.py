@@ -117,6 +117,33 @@ def test_ask_then_report(home: Path) -> None:
     assert answer["calls"][0]["model"] in table.stdout
 
 
+def test_ask_says_whether_the_target_quality_was_reached(home: Path) -> None:
+    reached = run("ask", "What is 17 * 23?", "--target-quality", "0.01", "--json", home=home)
+    assert reached.returncode == 0, reached.stderr
+    assert json.loads(reached.stdout)["degraded"] is None
+    missed = run("ask", "What is 17 * 23?", "--target-quality", "0.9999", home=home)
+    assert missed.returncode == 0, missed.stderr
+    assert "degraded    target_quality 0.9999 not reached: 0." in missed.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--target-quality", "1"),
+        ("--target-quality", "0"),
+        ("--target-quality", "high"),
+        ("--target-quality", "0.9", "--cost-weight", "1"),
+        ("--target-quality", "0.9", "--preset", "economy"),
+        ("--target-quality", "0.9", "--policy", "cheapest"),
+    ],
+)
+def test_a_target_quality_that_cannot_be_is_exit_code_2(home: Path, options: tuple[str, ...]) -> None:
+    shown = run("ask", "hi", *options, home=home)
+    assert shown.returncode == 2
+    assert "target" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
 def test_a_report_on_an_empty_ledger(home: Path) -> None:
     shown = run("report", home=home)
     assert shown.returncode == 0, shown.stderr

@@ -98,6 +98,14 @@ async def test_a_failed_request_is_booked_with_its_error() -> None:
     assert entry.reference_cost_usd == 0
 
 
+async def test_the_target_quality_is_booked() -> None:
+    pool, _ = scripted({"a": completion()})
+    env = environment(pool, target_quality=0.9)
+    await env.step(Decision(DirectAnswer("7"), 0.8999))
+    entry, _ = entries(env.episode, pool, POLICY)
+    assert (entry.target_quality, entry.degraded) == (0.9, "target_quality 0.9 not reached: 0.899")
+
+
 async def test_foreign_errors_give_their_type_alone() -> None:
     pool, _ = scripted({"a": completion()})
     abandoned = environment(pool).abandoned()

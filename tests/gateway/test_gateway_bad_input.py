@@ -89,6 +89,25 @@ BAD: list[tuple[str, bytes, str | None]] = [
         body(model="xrouter:quality", xrouter={"cost_weight": 1}),
         "xrouter.cost_weight",
     ),
+    *(
+        (f"target_quality is {value!r}", body(xrouter={"target_quality": value}), "xrouter.target_quality")
+        for value in (0, 1, 1.2, -0.5, "high", True)
+    ),
+    (
+        "a weight and a target",
+        body(xrouter={"cost_weight": 1, "target_quality": 0.9}),
+        "xrouter.target_quality",
+    ),
+    (
+        "a preset and a target",
+        body(model="xrouter:quality", xrouter={"target_quality": 0.9}),
+        "xrouter.target_quality",
+    ),
+    (
+        "a target for a named model",
+        body(model="small", xrouter={"target_quality": 0.9}),
+        "xrouter.target_quality",
+    ),
     ("max_cost_usd is no amount", body(xrouter={"max_cost_usd": "cheap"}), "xrouter.max_cost_usd"),
     ("max_cost_usd is negative", body(xrouter={"max_cost_usd": -0.1}), "xrouter.max_cost_usd"),
     ("max_cost_usd is a boolean", body(xrouter={"max_cost_usd": True}), "xrouter.max_cost_usd"),

@@ -14,6 +14,8 @@ from serving_kit import NAMES, ScriptedPolicy, answers_directly, ask_then_select
 from upstream import TOOL_CALLS, MockUpstream, by_model, completion_body, ok, ok_tools, raw, server_error
 
 from xrouter.episodes.episode import Call, CallModels, Select, Synthesis
+from xrouter.policies.arrays import ServedPolicy
+from xrouter.policies.baselines import Cheapest
 from xrouter.router import Router
 
 ASK = [{"role": "user", "content": "What is 6 * 7?"}]
@@ -208,6 +210,37 @@ async def test_the_xrouter_object_steers_the_policy(router: Router, client: open
     assert preference.deadline_s == 5
     assert preference.max_turns == 2
     assert preference.simple is True
+
+
+@pytest.mark.parametrize(("target", "reached"), [(0.75, True), (0.76, False)])
+async def test_an_answer_short_of_the_target_quality_says_so(
+    router: Router, client: openai.AsyncOpenAI, target: float, reached: bool
+) -> None:
+    options = {"target_quality": target}
+    answer = await client.chat.completions.create(
+        model="xrouter", messages=ASK, extra_body={"xrouter": options}
+    )
+    assert router.policy.seen[0].preference.target_quality == target
+    routing = answer.model_extra["xrouter"]
+    said = None if reached else "target_quality 0.76 not reached: 0.75"
+    assert (routing["confidence"], routing["degraded"]) == (0.75, said)
+    (entry,) = router.ledger.episodes
+    assert (entry.target_quality, entry.confidence, entry.degraded) == (target, 0.75, said)
+
+
+async def test_a_target_quality_needs_a_policy_that_is_confident(router: Router, url: str) -> None:
+    router.policy = ServedPolicy(Cheapest())
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(
+            f"{url}/v1/chat/completions",
+            json={"model": "xrouter", "messages": ASK, "xrouter": {"target_quality": 0.9}},
+        ) as reply,
+    ):
+        assert reply.status == 400
+        error = (await reply.json())["error"]
+    assert error["param"] == "xrouter.target_quality"
+    assert "'cheapest' states none: give cost_weight or a preset instead" in error["message"]
 
 
 async def test_no_deadline_reaches_beyond_the_settings(router: Router, client: openai.AsyncOpenAI) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,28 @@ def test_files_that_are_no_ledger_of_this_version(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(LedgerError, match="schema version 99"):
         SqliteLedger(other)
+
+
+async def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "books.sqlite"
+    ledger = SqliteLedger(path)
+    await ledger.book(episode_entry("old"), [call_entry("old", "c1")])
+    await ledger.aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE episodes DROP COLUMN target_quality")
+        connection.execute("UPDATE schema_version SET version = 1")
+        connection.commit()
+
+    for _ in range(2):
+        ledger = SqliteLedger(path)
+        assert ledger.entries("old") == (episode_entry("old"), [call_entry("old", "c1")])
+        await ledger.aclose()
+    ledger = SqliteLedger(path)
+    new = replace(episode_entry("new"), target_quality=0.9)
+    await ledger.book(new, [])
+    assert ledger.entries("new") == (new, [])
+    assert ledger.totals().requests == 2
+    await ledger.aclose()
 
 
 def test_paths_that_cannot_be_written(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def fresh(models: tuple = MODELS, batch: int = 1, cost_weight: float = 0.1, **fi
     shape = (batch, len(models))
     values: dict[str, object] = {
         "cost_weight_B": np.full(batch, cost_weight),
+        "target_quality_B": np.full(batch, np.nan),
         "turns_left_B": np.full(batch, 3),
         "money_left_B": np.full(batch, np.inf),
         "prompt_tokens_B": np.full(batch, 100.0),

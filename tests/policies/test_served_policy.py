@@ -171,8 +171,10 @@ def test_a_cap_that_buys_nothing_is_said_at_once(policy: object) -> None:
 
 
 def test_the_last_resort_is_the_cheapest_that_may_still_be_asked() -> None:
-    seen = observe(observation(pool=OUTCOMES.models))
+    seen = observe(observation(pool=OUTCOMES.models, money_left_usd=Decimal("0.01")))
     assert last_resort(seen).tolist() == [0]
+    assert last_resort(replace(seen, money_left_B=np.array([np.inf]))).tolist() == []
+    assert last_resort(replace(seen, responded_BM=np.ones((1, 5), bool))).tolist() == []
     some = replace(seen, allowed_BM=np.array([[False, False, True, True, False]]))
     assert last_resort(some).tolist() == [2]
     none = replace(seen, allowed_BM=np.zeros((1, 5), bool))

@@ -27,6 +27,17 @@ async def test_a_recording_comes_back_whole_and_at_once() -> None:
     assert completion.raw["choices"][0]["message"]["content"] == completion.text
 
 
+async def test_a_limit_on_the_output_cuts_a_recording_that_was_longer() -> None:
+    provider = ReplayProvider(RECORDINGS)
+    completion = await provider.complete(MODEL, Request.from_text("q1", max_tokens=4))
+    assert completion.text == "The answer is 4. " * 4
+    assert completion.usage == Usage(10, 4, reasoning_tokens=4)
+    assert completion.answer is None
+    assert completion.finish_reason == completion.raw["choices"][0]["finish_reason"] == "length"
+    whole = await provider.complete(MODEL, Request.from_text("q1", max_completion_tokens=20))
+    assert (whole.finish_reason, whole.answer, whole.usage) == ("stop", "4", USAGE)
+
+
 async def test_the_key_is_the_last_user_message() -> None:
     request = Request.from_messages(
         [

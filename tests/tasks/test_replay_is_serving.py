@@ -19,7 +19,7 @@ from xrouter.episodes.agreement import best_response
 from xrouter.episodes.cost import estimate_prompt_tokens, estimate_query_tokens
 from xrouter.episodes.environment import Environment
 from xrouter.episodes.episode import Episode, Preference, Response
-from xrouter.errors import NoAnswerError
+from xrouter.errors import BudgetExceededError, NoAnswerError
 from xrouter.messages import Completion, Request, Usage
 from xrouter.policies.arrays import ServedPolicy, observe
 from xrouter.policies.baselines import Cheapest, RandomModel, SingleModel
@@ -28,7 +28,7 @@ from xrouter.policies.network import Payoff
 from xrouter.policies.states import ArrayPolicy, Choices, Floats, States
 from xrouter.rollout import rollout
 from xrouter.tasks.outcomes import Outcomes
-from xrouter.tasks.replay import Replay, best_at_limit
+from xrouter.tasks.replay import Replay, Rollouts, best_at_limit
 
 OUTCOMES = synthetic_outcomes(seed=4, queries=60, models=6)
 WEIGHTS = (0.0, 0.003, 0.05, 0.3, 2.0, 30.0)
@@ -74,18 +74,26 @@ POLICIES: dict[str, ArrayPolicy] = {
 }
 
 
-def serve(policy: ArrayPolicy, outcomes: Outcomes, weight: float, max_turns: int) -> list[Episode]:
+def serve(
+    policy: ArrayPolicy,
+    outcomes: Outcomes,
+    weight: float,
+    max_turns: int,
+    target: float | None = None,
+    cap: Decimal | None = None,
+) -> list[Episode]:
     """Every query through the code that serves; where there is no answer, what the error says was spent."""
-    pool = replaying_pool(outcomes)
+    pool = replaying_pool(outcomes, None if cap is None else "hm, " * 50)
     served = ServedPolicy(policy)
 
     async def one(prompt: str) -> Episode:
-        environment = Environment(
-            pool, Request.from_text(prompt), Preference(cost_weight=weight, max_turns=max_turns)
+        preference = Preference(
+            cost_weight=weight, target_quality=target, max_cost_usd=cap, max_turns=max_turns
         )
+        environment = Environment(pool, Request.from_text(prompt), preference)
         try:
             return await rollout(served, environment)
-        except NoAnswerError as error:
+        except (NoAnswerError, BudgetExceededError) as error:
             failed: Episode = error.episode
             return failed
 
@@ -95,13 +103,25 @@ def serve(policy: ArrayPolicy, outcomes: Outcomes, weight: float, max_turns: int
     return asyncio.run(all_of_them())
 
 
-def assert_same_episodes(policy: ArrayPolicy, outcomes: Outcomes, weight: float, max_turns: int) -> None:
+def assert_same_episodes(
+    policy: ArrayPolicy,
+    outcomes: Outcomes,
+    weight: float,
+    max_turns: int,
+    target: float | None = None,
+    cap: Decimal | None = None,
+) -> Rollouts:
     record = outcomes.recording
     query = np.arange(len(record))
     replayed = Replay(record, max_turns).run(
-        policy, policy.encode(record.prompts), query, np.full(len(query), weight)
+        policy,
+        policy.encode(record.prompts),
+        query,
+        np.full(len(query), weight),
+        target_quality_B=np.full(len(query), target or np.nan),
+        max_cost_usd_B=np.full(len(query), np.inf if cap is None else float(cap)),
     )
-    for q, episode in enumerate(serve(policy, outcomes, weight, max_turns)):
+    for q, episode in enumerate(serve(policy, outcomes, weight, max_turns, target, cap)):
         turns = replayed.turn_BM[q]
         for turn, step in enumerate(episode.steps, start=1):
             called = [record.models[m].name for m in np.flatnonzero(turns == turn)]
@@ -119,6 +139,12 @@ def assert_same_episodes(policy: ArrayPolicy, outcomes: Outcomes, weight: float,
             ),
             Decimal(0),
         )
+        limited = {
+            r.model for r in episode.responses if r.completion and r.completion.finish_reason == "length"
+        }
+        assert {record.models[m].name for m in np.flatnonzero(replayed.cut_BM[q])} == limited
+        if limited:
+            exact = episode.cost_usd
         assert episode.cost_usd == exact
         assert replayed.cost_B[q] == pytest.approx(float(exact), rel=1e-12)
         if episode.stop_reason == "selected":
@@ -127,6 +153,10 @@ def assert_same_episodes(policy: ArrayPolicy, outcomes: Outcomes, weight: float,
                 replayed.confidence_B[q],
                 atol=1e-5,
             )
+        if episode.stop_reason == "selected" and target is not None:
+            missed = episode.confidence is None or episode.confidence < target
+            assert (episode.degraded is not None) == missed
+    return replayed
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -144,6 +174,58 @@ def test_every_other_policy_replays_as_it_serves(name: str) -> None:
 @pytest.mark.parametrize("name", ["network", "wild network", "arbitrary", "arbitrary, few calls"])
 def test_it_does_so_for_any_number_of_turns(name: str, max_turns: int) -> None:
     assert_same_episodes(POLICIES[name], OUTCOMES.rows(range(30)), 0.05, max_turns)
+
+
+@pytest.mark.parametrize("target", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("max_turns", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", ["network", "wild network"])
+def test_a_target_quality_replays_as_it_is_served(name: str, max_turns: int, target: float) -> None:
+    assert_same_episodes(POLICIES[name], OUTCOMES.rows(range(30)), 0.1, max_turns, target)
+
+
+@pytest.mark.parametrize("cap", ["0.000001", "0.0001", "0.0004", "0.0015", "0.01", "1"])
+@pytest.mark.parametrize(
+    "name", ["network", "wild network", "arbitrary", "arbitrary, few calls", "single", "cascade", "cheapest"]
+)
+def test_a_cost_cap_replays_as_it_is_served(name: str, cap: str) -> None:
+    replayed = assert_same_episodes(POLICIES[name], OUTCOMES, 0.0, 3, cap=Decimal(cap))
+    assert replayed.cost_B.max() <= float(cap) * (1 + 1e-12)
+
+
+def test_caps_are_tight_enough_to_refuse_and_to_cut() -> None:
+    """Guards the test above."""
+    tight = assert_same_episodes(POLICIES["arbitrary"], OUTCOMES, 0.0, 3, cap=Decimal("0.0015"))
+    free = assert_same_episodes(POLICIES["arbitrary"], OUTCOMES, 0.0, 3)
+    assert tight.cut_BM.any()
+    assert tight.called_BM.sum() < free.called_BM.sum()
+    assert (tight.whole_answer_from_B < tight.answer_from_B).any()
+    assert not free.cut_BM.any()
+
+
+def test_a_cap_and_a_target_together() -> None:
+    assert_same_episodes(POLICIES["network"], OUTCOMES, 0.1, 3, 0.7, Decimal("0.002"))
+
+
+def test_a_cap_holds_where_the_recorded_prompt_is_longer_than_the_query() -> None:
+    record = OUTCOMES.recording
+    extra_QM = np.full(record.prompt_tokens_QM.shape, 5000)
+    usd_per_token_M = np.array([float(model.price.rates.input) for model in record.models]) / 1e6
+    record = replace(
+        record,
+        prompt_tokens_QM=record.prompt_tokens_QM + extra_QM,
+        cost_QM=record.cost_QM + extra_QM * usd_per_token_M,
+    )
+    query, policy = np.arange(len(record)), POLICIES["arbitrary"]
+    played = Replay(record).run(
+        policy,
+        policy.encode(record.prompts),
+        query,
+        np.zeros(len(query)),
+        max_cost_usd_B=np.full(len(query), 0.004),
+    )
+    assert played.called_BM.any()
+    assert played.cost_B.max() == pytest.approx(0.004)
+    assert played.cost_B.max() <= 0.004 + 1e-15
 
 
 def test_it_does_so_among_models_that_only_their_place_tells_apart() -> None:

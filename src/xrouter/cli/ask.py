@@ -19,6 +19,12 @@ def ask(
     cost_weight: Annotated[
         float | None, typer.Option(help="How much cost counts; 0 = quality alone. Instead of --preset.")
     ] = None,
+    target_quality: Annotated[
+        float | None,
+        typer.Option(
+            help="The cheapest way to this probability of a right answer, such as 0.95. Instead of --preset."
+        ),
+    ] = None,
     max_cost_usd: Annotated[str | None, typer.Option(help="Spend at most this many US dollars.")] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds until the answer must be there.")] = None,
     policy: Annotated[
@@ -35,6 +41,8 @@ def ask(
 
         xrouter ask "Prove that there are infinitely many primes" --preset quality
 
+        xrouter ask "What is 17 * 23?" --target-quality 0.9
+
         xrouter ask "Capital of Peru?" --max-cost-usd 0.001 --json
 
         cat question.txt | xrouter ask -
@@ -47,7 +55,12 @@ def ask(
         if router.pool.notice and not as_json:
             typer.echo(router.pool.notice, err=True)
         answer = router.answer(
-            text, preset=preset, cost_weight=cost_weight, max_cost_usd=max_cost_usd, deadline_s=deadline
+            text,
+            preset=preset,
+            cost_weight=cost_weight,
+            target_quality=target_quality,
+            max_cost_usd=max_cost_usd,
+            deadline_s=deadline,
         )
     if as_json:
         typer.echo(_json(answer))

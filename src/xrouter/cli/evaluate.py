@@ -42,6 +42,16 @@ def evaluate(
         int, typer.Option(help="Cost weights above 0 in the sweep, from 1e-3 to the largest.", min=2)
     ] = 48,
     max_cost_weight: Annotated[float, typer.Option(help="Largest cost weight of the sweep.", min=0.01)] = 1e4,
+    target_quality: Annotated[
+        str | None,
+        typer.Option(help="Target qualities to ask for as well, with commas between, such as 0.8,0.9,0.95."),
+    ] = None,
+    max_cost_usd: Annotated[
+        str | None,
+        typer.Option(
+            help="Caps on a query's cost to play under as well, in US dollars, such as 0.0005,0.002."
+        ),
+    ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals.", min=0)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples and of random choices.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Judge the baselines too.")] = True,
@@ -56,6 +66,8 @@ def evaluate(
         xrouter evaluate --outcomes outcomes/mine --policy runs/first --out reports/first
 
         xrouter evaluate --outcomes outcomes/mine --policy runs/first --policy knn --datasets gsm8k,math-l5 --out reports/math
+
+        xrouter evaluate --outcomes outcomes/mine --policy runs/first --target-quality 0.8,0.9 --max-cost-usd 0.001 --out reports/forms
 
         xrouter evaluate --outcomes outcomes/mine --pool gpt-4o,gpt-4o-mini --no-baselines --out reports/two
     """
@@ -74,7 +86,10 @@ def evaluate(
 
     if split not in ("train", "test"):
         raise ConfigurationError(f"--split must be train or test, got {split!r}")
+    targets = numbers("--target-quality", target_quality, "probabilities above 0 and below 1", below=1.0)
+    caps = numbers("--max-cost-usd", max_cost_usd, "amounts of US dollars above 0")
     mpl.use("Agg")
+    from ..evaluation.forms_plots import draw_forms
     from ..evaluation.plots import draw
 
     chosen = choose(load_outcomes(outcomes), pool, datasets)
@@ -91,10 +106,13 @@ def evaluate(
             seed=seed,
             bootstrap=bootstrap,
             with_baselines=baselines,
+            target_qualities=targets,
+            caps_usd=caps,
             progress=progress,
         )
     checked = write_decisions(found, out, outcomes)
-    write(found, out, shlex.join(["xrouter", *sys.argv[1:]]), draw(found, out))
+    pictures = draw(found, out) | draw_forms(found, out)
+    write(found, out, shlex.join(["xrouter", *sys.argv[1:]]), pictures)
     _print(found)
     for line in checked:
         typer.echo(line)
@@ -108,6 +126,17 @@ def choose(outcomes: Outcomes, pool: str, datasets: str | None) -> Outcomes:
     if pool == "core":
         return outcomes.pool()
     return outcomes.pool(outcomes.model_names if pool == "all" else _names(pool))
+
+
+def numbers(option: str, text: str | None, expected: str, below: float = float("inf")) -> tuple[float, ...]:
+    """Numbers with commas between, above 0, rising. Raises ConfigurationError naming the option."""
+    try:
+        values = {float(part) for part in _names(text or "")}
+    except ValueError:
+        values = {float("nan")}
+    if not all(0 < value < below for value in values) or (text is not None and not values):
+        raise ConfigurationError(f"{option} must be {expected}, with commas between, got {text!r}")
+    return tuple(sorted(values))
 
 
 def stem(source: str | None) -> str:

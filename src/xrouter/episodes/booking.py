@@ -61,6 +61,7 @@ def entries(
         confidence=episode.confidence,
         latency_s=episode.latency_s,
         cost_weight=episode.preference.cost_weight,
+        target_quality=episode.preference.target_quality,
         error=None if error is None else _describe(error),
         degraded=episode.degraded,
         simulated=any(call.simulated for call in calls),

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 
+from ..catalog.model import Model
+from ..messages import Request
 from .calls import PlannedCall
-from .cost import affordable_output_tokens, output_limit
+from .cost import affordable_output_tokens, output_limit, predicted_cost, worst_cost
 
 MIN_OUTPUT_TOKENS = 16
 """A call that can pay for fewer is not worth making."""
@@ -39,6 +41,13 @@ def fit_budget(calls: Sequence[PlannedCall], money_left: Decimal) -> tuple[list[
             return [call for call in limited if call is not None], errors
         errors.append(_refusal(kept.pop(poor), money_left))
     return [], errors
+
+
+def least_money(model: Model, request: Request) -> Decimal:
+    """USD a cap must leave for `fit_budget` to keep this call, were it made alone with its default prediction."""
+    if output_limit(model, request) < MIN_OUTPUT_TOKENS:
+        return Decimal("Infinity")
+    return max(predicted_cost(model, request), worst_cost(model, request, MIN_OUTPUT_TOKENS))
 
 
 def _shares(calls: Sequence[PlannedCall], money_left: Decimal) -> list[Decimal]:

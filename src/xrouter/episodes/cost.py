@@ -102,6 +102,13 @@ def affordable_output_tokens(model: Model, request: Request, money_left: Decimal
     return min(limit, int(paid_for))
 
 
+def worst_cost(model: Model, request: Request, output_tokens: int) -> Decimal:
+    """USD that a call with this many output tokens a choice cannot exceed; see `affordable_output_tokens`."""
+    prompt = bound_prompt_tokens(request)
+    input_rate, output_rate = _worst_rates(model, prompt)
+    return (prompt * input_rate + output_tokens * choices(request) * output_rate) / MILLION
+
+
 def _worst_rates(model: Model, prompt_tokens: int) -> tuple[Decimal, Decimal]:
     """Highest input and output rate, USD per million tokens, of any tier a prompt up to this long can reach."""
     within_reach: list[Rates] = [model.price.rates]

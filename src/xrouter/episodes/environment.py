@@ -279,7 +279,9 @@ class Environment:
         confidence: float | None,
         degraded: str | None = None,
     ) -> None:
-        self._episode = self._finish(completion, answer_from, reason, confidence, degraded)
+        reasons = (degraded, self._preference.shortfall(confidence))
+        why = "; ".join(filter(None, reasons)) or None
+        self._episode = self._finish(completion, answer_from, reason, confidence, why)
 
     def _finish(
         self,

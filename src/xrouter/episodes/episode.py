@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,16 +24,30 @@ class Preference:
 
     cost_weight: lambda of the reward; 0 = quality alone. Costs are counted in units of the pool's
         reference cost (see `rewards.cost_aware`), so the same number means the same on any pool.
+    target_quality: the cheapest way to this probability of a right answer, within (0, 1). Takes the place of
+        `cost_weight`, which is then not read; None = lambda decides.
     max_cost_usd: hard cap on the whole episode; None = no cap.
     deadline_s: seconds for the whole episode; None = none.
     simple: exactly one decision: answer directly or one call, returned as it is.
     """
 
     cost_weight: float = 0.1
+    target_quality: float | None = None
     max_cost_usd: Decimal | None = None
     deadline_s: float | None = None
     max_turns: int = DEFAULT_MAX_TURNS
     simple: bool = False
+
+    def shortfall(self, confidence: float | None) -> str | None:
+        """Why an answer of this confidence is not what `target_quality` asked for; None if it is.
+
+        A confidence is rounded down, so that one that falls short never reads as the target itself.
+        """
+        if self.target_quality is None or (confidence is not None and confidence >= self.target_quality):
+            return None
+        if confidence is None:
+            return f"target_quality {self.target_quality:g} not known to be reached: no confidence was stated"
+        return f"target_quality {self.target_quality:g} not reached: {math.floor(confidence * 1000) / 1000:g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ Axes: W cost weights, Q queries, M models, R resamples, P points.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..tasks.outcomes import Outcomes, Split
 from .bootstrap import Interval, interval, resampled_means, resamples
 from .contestants import Contestant, TrainFigures, alone, baselines, singles
 from .decisions import Decisions, play
+from .forms import cap_points, target_points
 from .metrics import Floats, area, failures, reliability, saving
 from .oracle import oracle_choices
 from .result import DatasetRow, Evaluation, Point, Result, Setting, Summary
@@ -48,12 +50,17 @@ def evaluate(
     seed: int = 0,
     bootstrap: int = 1000,
     with_baselines: bool = True,
+    target_qualities: Sequence[float] = (),
+    caps_usd: Sequence[float] = (),
     progress: Progress = lambda name, done, total: None,
 ) -> Evaluation:
     """`outcomes`: the set to take `split` from. `train`: what the baselines are fitted on and best is found on.
 
+    target_qualities, caps_usd: further preferences that `policies` are played at, beside lambda.
+
     Both over one pool. Without baselines, best and the cheapest model are still played: the metrics need them.
-    Raises ConfigurationError where the pools differ, DataError where the split is empty or a score is missing.
+    Raises ConfigurationError where the pools differ, DataError where the split is empty or a score is missing,
+    RequestError where a target quality is asked of a policy without confidence.
     """
     test = outcomes.split(split)
     if train.model_names != test.model_names:
@@ -66,9 +73,18 @@ def evaluate(
     if with_baselines:
         contestants += baselines(train, seed)
 
+    draws_RQ = resamples(len(test), bootstrap, seed)
+    forms: dict[str, dict[str, Any]] = {}
+    for name, policy in policies.items():
+        targets = target_points(policy, test, target_qualities, max_turns, draws_RQ)
+        caps = cap_points(policy, test, caps_usd, max_turns, draws_RQ)
+        forms[name] = {"targets": targets, "caps": caps}
     played = _play_all(contestants, test, weights, max_turns, progress)
-    judge = _Judge.of(test, played, figures, by_itself, bootstrap, seed)
-    results = [judge.result(contestant, decisions) for contestant, decisions in played]
+    judge = _Judge.of(test, played, figures, by_itself, draws_RQ)
+    results = [
+        replace(judge.result(contestant, decisions), **forms.get(contestant.name, {}))
+        for contestant, decisions in played
+    ]
     if with_baselines:
         results += _unions(judge, results)
         results.append(judge.oracle(weights, figures.reference_cost))
@@ -145,8 +161,7 @@ class _Judge:
         played: Sequence[tuple[Contestant, Decisions]],
         figures: TrainFigures,
         by_itself: Sequence[str],
-        bootstrap: int,
-        seed: int,
+        weights_RQ: Floats,
     ) -> _Judge:
         alone_now = {c.name: decisions for c, decisions in played if c.kind == "single"}
         score = np.where([name in by_itself for name in test.model_names], figures.score_M, -np.inf)
@@ -155,7 +170,7 @@ class _Judge:
         cheapest = min(costs, key=lambda name: float(costs[name].mean()))
         return cls(
             test=test,
-            weights_RQ=resamples(len(test), bootstrap, seed),
+            weights_RQ=weights_RQ,
             best_name=best,
             cheapest_name=cheapest,
             best_score_Q=alone_now[best].score_WQ(test.score_QM)[0],

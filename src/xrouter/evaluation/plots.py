@@ -50,24 +50,24 @@ def draw(evaluation: Evaluation, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     s = evaluation.setting
     captions = {"frontier.png": f"Score over cost on {s.outcomes}, split {s.split}"}
-    with _figure(folder / "frontier", SIZE) as figure:
+    with new_figure(folder / "frontier", SIZE) as figure:
         _frontier(figure, evaluation)
     for i, result in enumerate(evaluation.judged):
         suffix = "" if i == 0 else f"-{i + 1}"
         if sum(point.cost_weight > 0 for point in result.points) > 1:
-            with _figure(folder / f"routes{suffix}", (9.5, 6.8)) as figure:
+            with new_figure(folder / f"routes{suffix}", (9.5, 6.8)) as figure:
                 _routes(figure, result)
             captions[f"routes{suffix}.png"] = f"Models asked and answering, by lambda: {result.name}"
         if result.reliability is not None and result.reliability.count.sum():
-            with _figure(folder / f"reliability{suffix}", (5.6, 5.6)) as figure:
+            with new_figure(folder / f"reliability{suffix}", (5.6, 5.6)) as figure:
                 _reliability(figure, result)
             captions[f"reliability{suffix}.png"] = f"Stated confidence against score: {result.name}"
     return captions
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """Saved without dates or random ids, so that the same evaluation gives the same files."""
+def new_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure that is written as PNG and SVG when the block ends. Saved without dates or random ids, so that the same evaluation gives the same files."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         yield figure

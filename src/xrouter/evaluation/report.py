@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .bootstrap import Interval
 from .evaluate import PERCENTS
+from .forms_report import forms
 from .result import DatasetRow, Evaluation, Point, Result
+from .tables import number, per_1000, table, with_interval
 
-NONE = "–"
 _TITLES = {
     "max": "the point with the highest score",
     **{str(p): f"the cheapest point at {p}% of best's score" for p in PERCENTS},
@@ -29,7 +29,7 @@ def markdown(evaluation: Evaluation, command: str, figures: Mapping[str, str] | 
     parts = [
         f"# {names} on {s.outcomes}, split {s.split}",
         f"    {command}",
-        _table(
+        table(
             ("what", "value"),
             [
                 *((result.name, f"version {result.version}") for result in judged),
@@ -43,9 +43,9 @@ def markdown(evaluation: Evaluation, command: str, figures: Mapping[str, str] | 
                 ),
                 (
                     "best",
-                    f"{s.best}: highest train score; {s.best_score:.3f}, ${_dollars(s.best_cost_usd)} per 1000 queries",
+                    f"{s.best}: highest train score; {s.best_score:.3f}, ${per_1000(s.best_cost_usd)} per 1000 queries",
                 ),
-                ("cheapest", f"{s.cheapest}: ${_dollars(s.cheapest_cost_usd)} per 1000 queries"),
+                ("cheapest", f"{s.cheapest}: ${per_1000(s.cheapest_cost_usd)} per 1000 queries"),
                 ("turns", f"at most {s.max_turns}"),
                 ("intervals", f"95%, {s.bootstrap} resamples of the queries, seed {s.seed}"),
             ],
@@ -87,7 +87,7 @@ def _policy(result: Result) -> list[str]:
         "asked: share of the queries on which a model was called. recall failure: a pool model was right and none "
         "that was right was asked. selection failure: one that was right was asked, a wrong answer was handed over. "
         "ECE: expected calibration error of the stated confidence.",
-        _table(
+        table(
             (
                 "lambda",
                 "score",
@@ -107,6 +107,7 @@ def _policy(result: Result) -> list[str]:
     for label, rows in result.datasets.items():
         parts += [f"At {_TITLES[label]}:", _datasets(rows)]
     parts += _calibration(result)
+    parts += forms(result)
     return parts
 
 
@@ -115,7 +116,7 @@ def _calibration(result: Result) -> list[str]:
     if bins is None or not bins.count.sum():
         return [f"## {result.name}: calibration", "It states no confidence."]
     rows = [
-        (f"{low:.1f}–{high:.1f}", str(int(n)), _number(confidence), _number(score))
+        (f"{low:.1f}–{high:.1f}", str(int(n)), number(confidence), number(score))
         for low, high, n, confidence, score in zip(
             bins.edges, bins.edges[1:], bins.count, bins.confidence, bins.score, strict=False
         )
@@ -123,7 +124,7 @@ def _calibration(result: Result) -> list[str]:
     return [
         f"## {result.name}: calibration",
         f"Expected calibration error over all points together: {bins.error:.3f}.",
-        _table(("confidence", "answers", "mean confidence", "mean score"), rows, "lrrr"),
+        table(("confidence", "answers", "mean confidence", "mean score"), rows, "lrrr"),
     ]
 
 
@@ -131,46 +132,46 @@ def _summaries(results: Iterable[Result]) -> str:
     rows = []
     for result in results:
         s = result.summary
-        only = f" (${_dollars(result.points[0].cost_usd.value)} per 1000)" if len(result.points) == 1 else ""
+        only = f" (${per_1000(result.points[0].cost_usd.value)} per 1000)" if len(result.points) == 1 else ""
         rows.append(
             (
                 f"**{result.name}**" if result.kind == "policy" else result.name + only,
                 result.kind,
-                _interval(s.max_score),
-                _interval(s.gain, sign=True),
-                *(_interval(s.saving[p], digits=2) for p in PERCENTS),
-                _interval(s.area),
+                with_interval(s.max_score),
+                with_interval(s.gain, sign=True),
+                *(with_interval(s.saving[p], digits=2) for p in PERCENTS),
+                with_interval(s.area),
             )
         )
     head = ("policy", "kind", "max score", "gain", *(f"save@{p}" for p in PERCENTS), "area")
-    return _table(head, rows, "llrrrrrr")
+    return table(head, rows, "llrrrrrr")
 
 
 def _point(point: Point) -> tuple[str, ...]:
     return (
         f"{point.cost_weight:g}",
-        _interval(point.score),
-        f"{_dollars(point.cost_usd.value)} [{_dollars(point.cost_usd.low)}, {_dollars(point.cost_usd.high)}]",
+        with_interval(point.score),
+        f"{per_1000(point.cost_usd.value)} [{per_1000(point.cost_usd.low)}, {per_1000(point.cost_usd.high)}]",
         f"{point.calls_per_query:.2f}",
         f"{point.failures.recall:.1%}",
         f"{point.failures.selection:.1%}",
-        _number(point.calibration_error),
+        number(point.calibration_error),
         _top(point.asked),
         _top(point.answered),
     )
 
 
 def _datasets(rows: Sequence[DatasetRow]) -> str:
-    return _table(
+    return table(
         ("dataset", "queries", "best's score", "score", "best's $ per 1000", "$ per 1000"),
         [
             (
                 r.dataset,
                 str(r.queries),
-                _number(r.best_score),
-                _number(r.score),
-                _dollars(r.best_cost_usd),
-                _dollars(r.cost_usd),
+                number(r.best_score),
+                number(r.score),
+                per_1000(r.best_cost_usd),
+                per_1000(r.cost_usd),
             )
             for r in rows
         ],
@@ -182,36 +183,6 @@ def _top(shares: Mapping[str, float], count: int = 3) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in islice(shares.items(), count))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> str:
-    rule = ["---:" if side == "r" else "---" for side in align]
-    lines = [head, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _interval(value: Interval, digits: int = 3, sign: bool = False) -> str:
-    if math.isnan(value.value):
-        return NONE
-    low, high = (NONE if math.isnan(b) else f"{_zero(b, digits):.{digits}f}" for b in (value.low, value.high))
-    plus = "+" if sign else ""
-    return f"{_zero(value.value, digits):{plus}.{digits}f} [{low}, {high}]"
-
-
-def _zero(value: float, digits: int) -> float:
-    """Without the minus of a rounded zero."""
-    return round(value, digits) + 0.0
-
-
-def _number(value: float) -> str:
-    return NONE if math.isnan(value) else f"{value:.3f}"
-
-
-def _dollars(usd_per_query: float) -> str:
-    if math.isnan(usd_per_query):
-        return NONE
-    per_thousand = usd_per_query * 1000
-    return f"{per_thousand:.2f}" if per_thousand >= 1 else f"{per_thousand:.3g}"
-
-
 def _result(result: Result) -> dict[str, Any]:
     bins = result.reliability
     return {
@@ -221,6 +192,8 @@ def _result(result: Result) -> dict[str, Any]:
         "summary": _plain(result.summary),
         "points": [] if result.kind == "union" else [_plain(point) for point in result.points],
         "datasets": _plain(result.datasets),
+        "target_quality": _plain(result.targets),
+        "max_cost_usd": _plain(result.caps),
         "calibration": None
         if bins is None or not bins.count.sum()
         else {

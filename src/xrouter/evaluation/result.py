@@ -35,6 +35,35 @@ class Point:
 
 
 @dataclass(frozen=True)
+class TargetPoint:
+    """What asking for one target quality brought.
+
+    confidence: the mean stated one, to hold against the score. missed: share whose answer says that it falls short.
+    score_where_reached: mean score of the others, NaN of none.
+    """
+
+    target_quality: float
+    score: Interval
+    confidence: float
+    cost_usd: Interval
+    calls_per_query: float
+    missed: float
+    score_where_reached: float
+
+
+@dataclass(frozen=True)
+class CapPoint:
+    """What one cap on a query's cost brought. unanswered: share where it left no whole answer."""
+
+    max_cost_usd: float
+    score: Interval
+    cost_usd: Interval
+    largest_cost_usd: float
+    calls_per_query: float
+    unanswered: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """The figures of a whole set of points. saving: by percent of best's score, of best's cost."""
 
@@ -71,6 +100,8 @@ class Result:
     decisions: Decisions | None = None
     reliability: Reliability | None = None
     datasets: Mapping[str, tuple[DatasetRow, ...]] = field(default_factory=dict)
+    targets: tuple[TargetPoint, ...] = ()
+    caps: tuple[CapPoint, ...] = ()
 
     def figures(self) -> dict[float, tuple[float, float]]:
         """lambda -> (score, cost), to compare with what others recompute."""

@@ -98,7 +98,10 @@ class Gateway:
                 await self._named(self._router.pool[chat.model], chat, reply)
             elif name == POLICY_MODEL:
                 preference = self._preference(chat, preset if colon else None)
-                answer = await self._router.answer_request(chat.request, preference)
+                try:
+                    answer = await self._router.answer_request(chat.request, preference)
+                except RequestError as error:
+                    raise _of_option(error, chat) from error
                 await self._send(answer, chat, reply)
             else:
                 raise ModelNotFoundError(
@@ -138,7 +141,7 @@ class Gateway:
 
     def _preference(self, chat: Chat, preset: str | None, *, named: bool = False) -> Preference:
         if named:
-            for option in ("cost_weight", "max_turns", "simple"):
+            for option in ("cost_weight", "target_quality", "max_turns", "simple"):
                 if option in chat.options:
                     raise RequestError(
                         f"xrouter.{option} steers the policy; with model {chat.model!r} there is none,"
@@ -152,7 +155,7 @@ class Gateway:
                 raise ModelNotFoundError(
                     f"model {chat.model!r} is unknown: {error}", param="model"
                 ) from error
-            raise RequestError(error.message, param=f"xrouter.{error.param}") from error
+            raise _of_option(error, chat) from error
 
     def _health(self) -> dict[str, Any]:
         router = self._router
@@ -173,6 +176,13 @@ class Gateway:
                 await self._router.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _of_option(error: RequestError, chat: Chat) -> RequestError:
+    """The error, with an option at fault named as the body has it."""
+    return (
+        RequestError(error.message, param=f"xrouter.{error.param}") if error.param in chat.options else error
+    )
 
 
 def _log_without_values(request_id: str, error: Exception) -> None:

@@ -17,7 +17,7 @@ from ..messages import Request
 MAX_DEPTH = 100
 """Deepest nesting of arrays and objects taken in a body: more than any tool schema needs."""
 
-OPTIONS = ("cost_weight", "max_cost_usd", "deadline_s", "max_turns", "simple")
+OPTIONS = ("cost_weight", "target_quality", "max_cost_usd", "deadline_s", "max_turns", "simple")
 """The keys of a body's `xrouter` object."""
 
 _OWN_FIELDS = ("model", "messages", "stream", "stream_options", "xrouter")

@@ -31,7 +31,7 @@ class CallEntry:
 @dataclass(frozen=True, slots=True)
 class EpisodeEntry:
     """One request, whole. `reference_cost_usd` is what the reference model alone would have cost (an estimate
-    unless the reference model itself was called)."""
+    unless the reference model itself was called). `cost_weight` was not read where a `target_quality` was asked."""
 
     episode_id: str
     at: float
@@ -50,6 +50,7 @@ class EpisodeEntry:
     error: str | None = None
     degraded: str | None = None
     simulated: bool = False
+    target_quality: float | None = None
 
 
 @runtime_checkable

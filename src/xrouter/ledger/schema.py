@@ -10,7 +10,10 @@ from ..errors import LedgerError
 from ..messages import Usage
 from .ledger import CallEntry, EpisodeEntry
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+MIGRATIONS = {1: ("ALTER TABLE episodes ADD COLUMN target_quality REAL",)}
+"""From each older version to the next. A migrated file has the same columns in the same order as a new one."""
 
 TABLES = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
@@ -19,7 +22,7 @@ TABLES = (
         route TEXT NOT NULL, calls INTEGER NOT NULL, answer_model TEXT, stop_reason TEXT NOT NULL,
         cost_usd TEXT NOT NULL, reference_model TEXT NOT NULL, reference_cost_usd TEXT NOT NULL,
         confidence REAL, latency_s REAL NOT NULL, cost_weight REAL NOT NULL, error TEXT, degraded TEXT,
-        simulated INTEGER NOT NULL
+        simulated INTEGER NOT NULL, target_quality REAL
     )""",
     """CREATE TABLE calls (
         episode_id TEXT NOT NULL REFERENCES episodes (episode_id), call_id TEXT NOT NULL, at REAL NOT NULL,
@@ -39,12 +42,15 @@ TABLES = (
     ),
 )
 
-INSERT_EPISODE = "INSERT INTO episodes VALUES (" + ", ".join("?" * 17) + ")"
+INSERT_EPISODE = "INSERT INTO episodes VALUES (" + ", ".join("?" * 18) + ")"
 INSERT_CALL = "INSERT INTO calls VALUES (" + ", ".join("?" * 16) + ")"
 
 
 def create_or_check(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables in an empty file; raise LedgerError for a file of another version or of something else."""
+    """Make the tables in an empty file, bring an older ledger up to date.
+
+    Raises LedgerError for a file of a newer version or of something else.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         tables = {
@@ -58,6 +64,11 @@ def create_or_check(connection: sqlite3.Connection, path: str) -> None:
             raise LedgerError(f"{path} is a database but no ledger: name another file")
         else:
             version = connection.execute("SELECT max(version) FROM schema_version").fetchone()[0]
+            while version in MIGRATIONS:
+                for statement in MIGRATIONS[version]:
+                    connection.execute(statement)
+                version += 1
+                connection.execute("INSERT INTO schema_version VALUES (?)", (version,))
             if version != SCHEMA_VERSION:
                 raise LedgerError(
                     f"{path} is a ledger of schema version {version}, this program writes version "
@@ -95,6 +106,7 @@ def episode_row(entry: EpisodeEntry) -> tuple[object, ...]:
         entry.error,
         entry.degraded,
         entry.simulated,
+        entry.target_quality,
     )
 
 

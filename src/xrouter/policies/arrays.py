@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 
 from ..catalog.model import Model
 from ..episodes.agreement import agreement_classes
-from ..episodes.budget import MIN_OUTPUT_TOKENS
-from ..episodes.cost import affordable_output_tokens, estimate_prompt_tokens, predicted_cost
+from ..episodes.budget import least_money
+from ..episodes.cost import estimate_prompt_tokens
 from ..episodes.episode import Call, CallModels, Decision, Observation, Select
 from ..messages import Request
 from .baselines import list_price_BM
 from .states import ArrayPolicy, Bools, States
+from .target_quality import TargetQuality
 
 
 class ServedPolicy:
-    """An `ArrayPolicy` as a `Policy`."""
+    """An `ArrayPolicy` as a `Policy`. Raises RequestError where a target quality is asked of one without confidence."""
 
     def __init__(self, inner: ArrayPolicy) -> None:
         self.inner = inner
+        self._policy = TargetQuality(inner)
         self.name = inner.name
         self.version = inner.version
 
@@ -32,7 +34,7 @@ class ServedPolicy:
     def decide(self, observation: Observation) -> Decision:
         """The decision, without an event loop."""
         states = observe(observation)
-        choices = self.inner.decide(self.inner.encode([observation.request.query]), states)
+        choices = self._policy.decide(self.inner.encode([observation.request.query]), states)
         confidence = float(choices.confidence_B[0])
         sure = None if np.isnan(confidence) else confidence
         selected = int(choices.select_B[0])
@@ -41,7 +43,7 @@ class ServedPolicy:
             response = next(r for r in reversed(observation.responses) if r.model == name and r.ok)
             return Decision(Select(response.call_id), sure)
         called = np.flatnonzero(choices.call_BM[0])
-        if not len(called) and observation.money_left_usd is not None and not states.responded_BM.any():
+        if not len(called):
             called = last_resort(states)
         return Decision(CallModels(tuple(Call(observation.pool[i].name) for i in called)), sure)
 
@@ -66,6 +68,7 @@ def observe(observation: Observation) -> States:
     return States(
         models=pool,
         cost_weight_B=np.array([preference.cost_weight]),
+        target_quality_B=np.array([preference.target_quality or np.nan]),
         turns_left_B=np.array([turns_left]),
         money_left_B=np.array(
             [np.inf if observation.money_left_usd is None else float(observation.money_left_usd)]
@@ -102,19 +105,16 @@ def affordable_M(observation: Observation) -> Bools:
     request, money = observation.request, observation.money_left_usd
     if money is None:
         return np.ones(len(observation.pool), bool)
-    return np.array(
-        [
-            predicted_cost(model, request) <= money
-            and affordable_output_tokens(model, request, money) >= MIN_OUTPUT_TOKENS
-            for model in observation.pool
-        ]
-    )
+    return np.array([least_money(model, request) <= money for model in observation.pool])
 
 
 def last_resort(states: States) -> NDArray[np.int64]:
-    """The cheapest model by list price where a policy sees none that it can pay for: the environment limits the
-    answer's length to the money left, or says that there is too little. Empty where every model was tried.
+    """The cheapest model by list price, of one episode under a cap without any response, where a policy sees none
+    that it can pay for: the environment limits the answer's length to the money left, or says that there is too
+    little. Empty in any other situation, and where every model was tried.
     """
+    if np.isinf(states.money_left_B[0]) or states.responded_BM.any():
+        return np.array([], np.int64)
     untried = ~states.responded_BM[0] & ~states.failed_BM[0]
     candidates = states.allowed_BM[0] if states.allowed_BM.any() else untried
     cheapest = np.where(candidates, list_price_BM(states)[0], np.inf).argmin()

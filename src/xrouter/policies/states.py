@@ -24,7 +24,8 @@ Bools = NDArray[np.bool_]
 class States:
     """B observations over one pool.
 
-    cost_weight_B: the caller's lambda. money_left_B: US dollars, inf without a cap.
+    cost_weight_B: the caller's lambda. target_quality_B: the probability of a right answer asked for in its place,
+        NaN where none was. money_left_B: US dollars, inf without a cap.
     prompt_tokens_B: estimated from the conversation's text.
     allowed_BM: models that may be called now. responded_BM: models with a response at hand.
     answer_BM: class of equal answers within the episode, -1 where there is none.
@@ -33,6 +34,7 @@ class States:
 
     models: tuple[Model, ...]
     cost_weight_B: Floats
+    target_quality_B: Floats
     turns_left_B: Ints
     money_left_B: Floats
     prompt_tokens_B: Floats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..catalog.model import Model
@@ -34,6 +34,7 @@ class ReplayProvider:
 
     speed: None answers at once; 1.0 takes as long as the recorded call did, 10.0 a tenth of that. The
         completion's `latency_s` is the recorded one in any case.
+    A request that allows fewer output tokens than were recorded gets a cut text without a final answer.
     Raises ProviderUnavailableError for a call that was not recorded or that failed when it was.
     """
 
@@ -70,10 +71,12 @@ class ReplayProvider:
             raise ProviderUnavailableError(
                 f"the recorded call of model {model.name!r} failed", model=model.name
             )
+        recording, finish_reason = _limited(recording, request.max_output_tokens)
         message = {"role": "assistant", "content": recording.text}
         return Completion(
             message=message,
             usage=recording.usage,
+            finish_reason=finish_reason,
             served_model=model.id,
             latency_s=recording.latency_s,
             raw={
@@ -81,7 +84,7 @@ class ReplayProvider:
                 "object": "chat.completion",
                 "created": 0,
                 "model": model.id,
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
                 "usage": usage_object(recording.usage),
             },
             answer=recording.answer,
@@ -96,11 +99,26 @@ class ReplayProvider:
         for start in range(0, len(text), PIECE_CHARS):
             piece = {"content": text[start : start + PIECE_CHARS]}
             yield _chunk(model, [{"index": 0, "delta": piece}])
-        yield _chunk(model, [{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        yield _chunk(model, [{"index": 0, "delta": {}, "finish_reason": completion.finish_reason}])
         yield _chunk(model, [], completion.usage)
 
     async def aclose(self) -> None:
         return None
+
+
+def _limited(recording: Recording, limit: int | None) -> tuple[Recording, str]:
+    """What the model would have said within this many output tokens, and why it stopped. A cut text keeps its share
+    of the characters and has no final answer any more."""
+    tokens = recording.usage.completion_tokens
+    if limit is None or tokens <= limit:
+        return recording, "stop"
+    usage = replace(
+        recording.usage,
+        completion_tokens=limit,
+        reasoning_tokens=min(recording.usage.reasoning_tokens, limit),
+    )
+    text = recording.text[: -(-len(recording.text) * limit // tokens)]
+    return replace(recording, text=text, usage=usage, answer=None), "length"
 
 
 def _chunk(model: Model, choices: list[dict[str, Any]], usage: Usage | None = None) -> Chunk:
