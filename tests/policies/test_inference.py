@@ -9,11 +9,15 @@ from xrouter.policies import inference
 from xrouter.policies.inference import infer
 
 
-def one(prior: list[float], answers: list[int], *, wrong: float = 0.2, right: float = 1.0, spread: float = 1.5):
+def one(prior: list[float], answers: list[int], *, wrong: float = 0.2, right: float = 1.0, loadings=(1.4, 0.5)):
     """Inference for one episode; prior as probabilities. -> (chance_M, after_M)."""
     p = np.array([prior])
     result = infer(
-        np.log(p / (1 - p)), np.array([answers]), np.array([wrong]), np.array([right]), spread
+        np.log(p / (1 - p)),
+        np.array([answers]),
+        np.array([wrong]),
+        np.array([right]),
+        np.broadcast_to(loadings, (len(prior), 2)),
     )
     return result.chance_BM[0], result.after_BM[0]
 
@@ -33,15 +37,16 @@ def partition(classes: list[int]) -> tuple[int, ...]:
     return tuple(number.setdefault(c, len(number)) for c in classes)
 
 
-def simulated(prior: list[float], wrong: float, right: float, spread: float, draws: int):
+def simulated(prior: list[float], wrong: float, right: float, loadings: np.ndarray, draws: int):
     """The generative model itself: (right_DM, class_DM)."""
     rng = np.random.default_rng(0)
     logit = np.log(np.array(prior) / (1 - np.array(prior)))
     is_right = np.empty((draws, len(prior)), bool)
     classes = np.empty((draws, len(prior)), int)
     for d in range(draws):
-        ease = rng.standard_normal()
-        p = 1 / (1 + np.exp(-(np.sqrt(1 + 0.346 * spread**2) * logit + spread * ease)))
+        ease = rng.standard_normal(2)
+        steep = np.sqrt(1 + 0.346 * (loadings**2).sum(1))
+        p = 1 / (1 + np.exp(-(steep * logit + loadings @ ease)))
         is_right[d] = rng.random(len(prior)) < p
         seats = seating(rng, np.flatnonzero(is_right[d]), 1 / right - 1, 0)
         seats |= seating(rng, np.flatnonzero(~is_right[d]), 1 / wrong - 1, 100)
@@ -51,14 +56,15 @@ def simulated(prior: list[float], wrong: float, right: float, spread: float, dra
 
 @pytest.mark.parametrize("right", [0.98, 0.5])
 def test_the_chances_are_the_frequencies_of_the_model_they_come_from(right: float) -> None:
-    prior, wrong, spread = [0.6, 0.5, 0.75, 0.7], 0.3, 1.2
-    is_right, classes = simulated(prior, wrong, right, spread, 30_000)
+    prior, wrong = [0.6, 0.5, 0.75, 0.7], 0.3
+    loadings = np.array([[1.2, 0.1], [1.0, 0.6], [0.9, -0.5], [1.2, 0.0]])
+    is_right, classes = simulated(prior, wrong, right, loadings, 30_000)
     asked = 3
     patterns = np.array([partition(list(row[:asked])) for row in classes])
     for pattern in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 2)):
         here = (patterns == pattern).all(1)
         assert here.sum() > 600
-        chance, after = one(prior, [*pattern, -1], wrong=wrong, right=right, spread=spread)
+        chance, after = one(prior, [*pattern, -1], wrong=wrong, right=right, loadings=loadings)
         error = 3.5 * np.sqrt(0.25 / here.sum()) + 0.004
         np.testing.assert_allclose(chance, is_right[here].mean(0), atol=error)
 
@@ -106,8 +112,14 @@ def test_models_not_asked_learn_from_those_that_were() -> None:
     agree, _ = one([0.5, 0.5, 0.5, 0.7], [0, 0, 0, -1])
     scatter, _ = one([0.5, 0.5, 0.5, 0.7], [0, 1, 2, -1])
     assert scatter[3] < 0.7 < agree[3]
-    without, _ = one([0.5, 0.5, 0.5, 0.7], [0, 1, 2, -1], spread=0.0)
+    without, _ = one([0.5, 0.5, 0.5, 0.7], [0, 1, 2, -1], loadings=(0.0, 0.0))
     assert without[3] == pytest.approx(0.7)
+
+
+def test_models_that_err_together_confirm_one_another_less() -> None:
+    alike, _ = one([0.6, 0.6], [0, 0], loadings=[[2.0, 0.0], [2.0, 0.0]])
+    apart, _ = one([0.6, 0.6], [0, 0], loadings=[[2.0, 0.0], [0.0, 2.0]])
+    assert alike[0] < apart[0]
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -117,7 +129,7 @@ def test_chances_stay_probabilities_and_asking_never_hurts(seed: int) -> None:
     B, M = 6, int(rng.integers(1, 12))
     answers = np.where(rng.random((B, M)) < rng.random(), rng.integers(0, M, (B, M)), -1)
     result = infer(
-        rng.normal(0, 2.5, (B, M)), answers, rng.random(B), rng.random(B), float(rng.choice([0.0, 1.0, 3.0]))
+        rng.normal(0, 2.5, (B, M)), answers, rng.random(B), rng.random(B), rng.normal(0, 1.5, (M, 2))
     )
     for values in (result.chance_BM, result.after_BM):
         assert np.isfinite(values).all()
@@ -134,10 +146,11 @@ def test_rows_do_not_touch_one_another() -> None:
     prior = rng.normal(0, 1, (40, 9))
     answers = np.where(rng.random((40, 9)) < 0.6, rng.integers(0, 9, (40, 9)), -1)
     rates = rng.uniform(0.05, 0.9, (2, 40))
-    together = infer(prior, answers, *rates, 1.5)
+    loadings = rng.normal(1, 0.5, (9, 2))
+    together = infer(prior, answers, *rates, loadings)
     for b in range(40):
         row = np.array([b])
-        alone = infer(prior[row], answers[row], rates[0][row], rates[1][row], 1.5)
+        alone = infer(prior[row], answers[row], rates[0][row], rates[1][row], loadings)
         np.testing.assert_allclose(alone.chance_BM[0], together.chance_BM[b], rtol=1e-9)
         np.testing.assert_allclose(alone.after_BM[0], together.after_BM[b], rtol=1e-9)
 

@@ -23,7 +23,7 @@ PROFILES = Profiles(
     typical_prompt_tokens=1000.0,
     descriptor_weights=np.array([0.5, 0.0, 0.05, 0.1], np.float32),
     same_2D=np.array([[0.2, 0.1], [1.0, 0.5]], np.float32),
-    spread=1.5,
+    loadings_NE=np.array([[1.0, 0.5], [2.0, 0.0]], np.float32),
 )
 TEXT_1D = np.array([[1.0, 1.0]])
 

@@ -121,7 +121,7 @@ def test_nothing_is_fitted_on_the_validation_queries() -> None:
     one = prepare([OUTCOMES], config)
     other = prepare([with_scores(OUTCOMES, rows, 1.0)], config)
     assert (other.validation[0].score_QM == 1.0).all()
-    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "typical_D", "descriptor_weights", "same_2D", "spread"):
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "typical_D", "descriptor_weights", "same_2D", "loadings_NE"):
         np.testing.assert_array_equal(getattr(one.profiles, name), getattr(other.profiles, name))
     np.testing.assert_array_equal(one.training[0].prior.chance_BM, other.training[0].prior.chance_BM)
     np.testing.assert_array_equal(one.encoder.buckets_V, other.encoder.buckets_V)
@@ -158,7 +158,7 @@ def test_profiles_predict_as_many_tokens_and_dollars_as_there_were() -> None:
     np.testing.assert_allclose(of_pool.chance_BM(text).mean(0), OUTCOMES.score_QM.mean(0), atol=0.02)
 
 
-def test_a_model_that_was_hardly_asked_changes_no_other_profile() -> None:
+def test_a_model_that_was_hardly_asked_hardly_changes_another_profile() -> None:
     record = OUTCOMES.recording
     text = fitted_policy(OUTCOMES).encode(record.prompts)
     present = record.present_QM.copy()
@@ -169,7 +169,11 @@ def test_a_model_that_was_hardly_asked_changes_no_other_profile() -> None:
     for name in ("skill_ND", "tokens_ND", "tokens_scale_N"):
         one, other = getattr(fitted, name), getattr(whole, name)
         assert np.isfinite(one).all()
-        np.testing.assert_allclose(np.delete(one, 2, 0), np.delete(other, 2, 0), rtol=1e-4, atol=1e-5)
+        if name == "skill_ND":  # what is hard for all is learned from all
+            one, other = text @ one.T, text @ other.T
+            np.testing.assert_allclose(np.delete(one, 2, 1), np.delete(other, 2, 1), atol=0.06)
+        else:
+            np.testing.assert_allclose(np.delete(one, 2, 0), np.delete(other, 2, 0), rtol=1e-4, atol=1e-5)
 
 
 def test_counted_prompt_tokens_are_a_line_of_the_estimate_and_never_negative() -> None:

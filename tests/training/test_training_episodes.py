@@ -48,7 +48,7 @@ def played_at_random(data: TrainingSet, reward: object, seed: int = 0) -> tuple[
     rng = np.random.default_rng(seed)
     drawn = draw(data, rng.integers(0, len(data), 200), Sampling(), rng)
     before = replace(drawn, states=drawn.states.rows(np.arange(200)))
-    return before, play(data, drawn, silent, Payoff(), reward, anything_legal(seed))  # type: ignore[arg-type]
+    return before, play(drawn, data.max_turns, silent, Payoff(), reward, anything_legal(seed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_rewards_worked_out_again_from_the_recorded_choices(
 ) -> None:
     data = replace(data, max_turns=max_turns)
     drawn, played = played_at_random(data, reward)
-    record, choices = OUTCOMES.recording, played.choices
+    choices = played.choices
     seen_calls = set()
-    for b, query in enumerate(drawn.query_B):
+    for b in range(len(drawn.query_B)):
         turns, listed, called, over = max_turns, set(), set(), False
         for row in np.flatnonzero(choices.episode_N == b):
             assert not over, "a choice was recorded after the end"
@@ -99,14 +99,14 @@ def test_rewards_worked_out_again_from_the_recorded_choices(
         same = drawn.prior.same_B2[b : b + 1]
         chance = infer(
             logit(drawn.prior.chance_BM[b : b + 1]).clip(-SCALE, SCALE),
-            np.where(asked & (max_turns > 1), record.answer_QM[query], -1)[None],
+            np.where(asked & (max_turns > 1), drawn.world.answer_QM[b], -1)[None],
             same[:, 0],
             same[:, 1],
-            drawn.prior.spread,
+            drawn.prior.loadings_ME,
         ).chance_BM[0]
         answer = max(called, key=lambda m: chance[m])
-        cost = sum(record.cost_QM[query, m] * drawn.price_factor_BM[b, m] for m in called)
-        quality = OUTCOMES.score_QM[query, answer]
+        cost = sum(drawn.world.cost_QM[b, m] for m in called)
+        quality = drawn.score_BM[b, answer]
         assert played.calls_B[b] == len(called)
         assert played.cost_B[b] == pytest.approx(cost, rel=1e-9)
         assert played.quality_B[b] == quality
@@ -124,7 +124,7 @@ def test_recorded_choices_are_chained_and_know_only_scores_of_their_pool(data: T
     followed = choices.next_N >= 0
     assert (choices.next_N[followed] > np.flatnonzero(followed)).all()
     inside = choices.in_pool_NM1[:, :, 0] > 0
-    truth = OUTCOMES.score_QM[drawn.query_B[choices.episode_N]]
+    truth = drawn.score_BM[choices.episode_N]
     np.testing.assert_array_equal(choices.score_NM[inside], truth[inside])
     assert np.isnan(choices.score_NM[~inside]).all()
     assert inside.any(1).all()
@@ -135,7 +135,7 @@ def test_a_group_shares_everything_but_the_choices(data: TrainingSet) -> None:
     rng = np.random.default_rng(4)
     queries = rng.integers(0, len(data), 12)
     drawn = draw(data, queries, Sampling(full_pool_share=0.2), rng, repeat=6)
-    arrays = [drawn.query_B, drawn.price_factor_BM]
+    arrays = [drawn.query_B, drawn.score_BM, drawn.world.cost_QM, drawn.world.answer_QM]
     arrays += [getattr(drawn.states, name) for name in States.__annotations__ if name != "models"]
     arrays += [getattr(drawn.prior, name) for name in ("chance_BM", "tokens_BM", "cost_BM", "known_BM")]
     for array in arrays:
@@ -143,7 +143,7 @@ def test_a_group_shares_everything_but_the_choices(data: TrainingSet) -> None:
         np.testing.assert_array_equal(groups, np.broadcast_to(groups[:, :1], groups.shape))
     np.testing.assert_array_equal(drawn.query_B[::6], queries)
     assert len(np.unique(drawn.states.cost_weight_B)) > 6, "groups differ from one another"
-    played = play(data, drawn, silent, Payoff(), LinearReward(), anything_legal(0))
+    played = play(drawn, data.max_turns, silent, Payoff(), LinearReward(), anything_legal(0))
     assert (np.ptp(played.reward_B.reshape(12, 6), axis=1) > 0).any()
 
 
@@ -160,7 +160,8 @@ def test_what_is_drawn_is_playable(data: TrainingSet) -> None:
     present[:, 1] = False
     present[::2, 2] = False
     record = replace(OUTCOMES.recording, present_QM=present)
-    data = replace(data, outcomes=replace(OUTCOMES, recording=record))
+    score = np.where(present, OUTCOMES.score_QM, np.nan)
+    data = replace(data, outcomes=replace(OUTCOMES, recording=record, score_QM=score))
     sampling = Sampling(full_pool_share=0.3, unmeasured_share=0.5)
     rng = np.random.default_rng(0)
     drawn = draw(data, rng.integers(0, len(data), 500), sampling, rng)
@@ -168,10 +169,11 @@ def test_what_is_drawn_is_playable(data: TrainingSet) -> None:
     assert allowed.any(1).all(), "every episode has a model to call"
     assert not (allowed & ~present[drawn.query_B]).any(), "and none that was never asked"
     assert 0.3 < allowed.mean() < present.mean()
-    np.testing.assert_allclose(
-        drawn.prior.cost_BM, data.prior.cost_BM[drawn.query_B] * drawn.price_factor_BM, rtol=1e-9
-    )
-    assert (drawn.price_factor_BM > 0).all()
+    factor = drawn.prior.cost_BM / data.prior.cost_BM[drawn.query_B]
+    np.testing.assert_allclose(drawn.world.cost_QM, record.cost_QM[drawn.query_B] * factor, rtol=1e-9)
+    assert (factor > 0).all()
+    assert 0.2 < (factor == 1).mean() < 0.4
+    assert (np.isnan(drawn.score_BM) == ~present[drawn.query_B]).all()
     assert 0.4 < 1 - drawn.prior.known_BM.mean() < 0.6
     assert ((drawn.prior.chance_BM > 0) & (drawn.prior.chance_BM < 1)).all()
 
@@ -196,11 +198,11 @@ def test_the_greedy_policy_trains_on_the_episodes_it_serves(policy: NetworkPolic
         replay = Replay(record, max_turns)
         states = replay.start(query, weight)
         prior = policy.prior(text[query], states)
-        drawn = Draw(query, states, prior, np.ones((len(query), M)))
+        drawn = Draw(query, record.rows(query), OUTCOMES.score_QM[query], states, prior)
         tensors = {name: torch.from_numpy(value) for name, value in policy.parameters.items()}
         played = play(
-            replace(data, max_turns=max_turns),
             drawn,
+            max_turns,
             as_network(tensors),
             policy.payoff,
             LinearReward(),

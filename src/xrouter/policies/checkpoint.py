@@ -24,10 +24,11 @@ from ..errors import CheckpointError
 from .arrays import ServedPolicy
 from .baselines import baseline, baseline_names
 from .features import FEATURES
+from .inference import EASE_DIMENSIONS
 from .network import NetworkPolicy, Payoff, initial_parameters
 from .policy import Policy
 from .profiles import DESCRIPTORS, Profiles
-from .text import TextEncoder
+from .text import SHAPE, TextEncoder
 
 FORMAT = 2
 FILE_NAME = "policy.npz"
@@ -54,7 +55,6 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "payoff": {"bonus": policy.payoff.bonus, "cap": policy.payoff.cap},
         "model_names": list(policy.profiles.names),
         "typical_prompt_tokens": policy.profiles.typical_prompt_tokens,
-        "spread": policy.profiles.spread,
         "sharpness": policy.encoder.sharpness,
         "trained_on": list(provenance.trained_on),
         "config": dict(provenance.config),
@@ -66,6 +66,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "idf": policy.encoder.idf_V,
         "projection": policy.encoder.projection_VD.astype(half),
         "landmarks": policy.encoder.landmarks_LD,
+        "shape": policy.encoder.shape_2S,
         "skill": policy.profiles.skill_ND,
         "tokens": policy.profiles.tokens_ND,
         "tokens_scale": policy.profiles.tokens_scale_N,
@@ -73,6 +74,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "typical": policy.profiles.typical_D,
         "descriptor_weights": policy.profiles.descriptor_weights,
         "same": policy.profiles.same_2D,
+        "loadings": policy.profiles.loadings_NE,
         **{f"network.{name}": value for name, value in policy.parameters.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
                 projection_VD=arrays["projection"].astype(np.float32),
                 landmarks_LD=arrays["landmarks"],
                 sharpness=header["sharpness"],
+                shape_2S=arrays["shape"],
             ),
             profiles=Profiles(
                 names=tuple(header["model_names"]),
@@ -117,7 +120,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
                 typical_prompt_tokens=header["typical_prompt_tokens"],
                 descriptor_weights=arrays["descriptor_weights"],
                 same_2D=arrays["same"],
-                spread=header["spread"],
+                loadings_NE=arrays["loadings"],
             ),
             parameters={k.removeprefix("network."): v for k, v in arrays.items() if k.startswith("network.")},
             payoff=Payoff(header["payoff"]["bonus"], header["payoff"]["cap"]),
@@ -134,11 +137,12 @@ def _check_shapes(source: str | Path, arrays: Mapping[str, Any], models: int) ->
     """Raises CheckpointError naming an array of the wrong shape, KeyError for one that is missing."""
     V, D = arrays["projection"].shape
     landmarks, hidden = len(arrays["landmarks"]), arrays["network.w1"].shape[-1]
-    width = 1 + D + landmarks
+    width = 1 + len(SHAPE) + D + landmarks
     expected: dict[str, tuple[int, ...]] = {
         "buckets": (V,),
         "idf": (V,),
         "landmarks": (landmarks, D),
+        "shape": (2, len(SHAPE)),
         "skill": (models, width),
         "tokens": (models, width),
         "tokens_scale": (models,),
@@ -146,6 +150,7 @@ def _check_shapes(source: str | Path, arrays: Mapping[str, Any], models: int) ->
         "typical": (width,),
         "descriptor_weights": (len(DESCRIPTORS),),
         "same": (2, width),
+        "loadings": (models, EASE_DIMENSIONS),
         **{f"network.{name}": value.shape for name, value in initial_parameters(0, hidden).items()},
     }
     for name, shape in expected.items():

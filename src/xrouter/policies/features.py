@@ -60,7 +60,7 @@ class Prior:
 
     known_BM: the model was measured; otherwise its chance is a guess from its descriptors.
     same_B2: probability that two wrong answers, and two right ones, are equal.
-    spread: how far the hidden ease of queries spreads, in logits (see `inference`).
+    loadings_ME: how each model's success follows the hidden ease of queries, in logits (see `inference`).
     reference_cost: US dollars; the unit in which lambda counts cost.
     """
 
@@ -69,7 +69,7 @@ class Prior:
     cost_BM: Floats
     known_BM: Bools
     same_B2: Floats
-    spread: float
+    loadings_ME: Floats
     reference_cost: float
 
     def rows(self, index: Ints | Bools) -> Prior:
@@ -79,7 +79,7 @@ class Prior:
             self.cost_BM[index],
             self.known_BM[index],
             self.same_B2[index],
-            self.spread,
+            self.loadings_ME,
             self.reference_cost,
         )
 
@@ -110,7 +110,7 @@ def look(prior: Prior, states: States) -> View:
     """The view of these states."""
     prior_logit = np.clip(logit(prior.chance_BM), -SCALE, SCALE)
     answer_BM = np.where(states.responded_BM, states.answer_BM, -1)
-    inference = infer(prior_logit, answer_BM, prior.same_B2[:, 0], prior.same_B2[:, 1], prior.spread)
+    inference = infer(prior_logit, answer_BM, prior.same_B2[:, 0], prior.same_B2[:, 1], prior.loadings_ME)
     return View(prior, states, inference, _fixed_features(prior, states, inference, prior_logit))
 
 

@@ -1,12 +1,13 @@
 """Which answers are right, given who gave which: exact inference in a small model of how models err.
 
-Axes: B episodes, M models, G quadrature nodes, K classes of equal answers, T subsets of the classes.
+Axes: B episodes, M models, E ease dimensions, G quadrature nodes, K classes of equal answers, T subsets of classes.
 
-The model: a query has a hidden ease e ~ N(0, 1); model m is right with probability
-sigmoid(sqrt(1 + 0.346 spread^2) logit(prior_m) + spread e), independently given e, so that the mean over e is its
-prior (MacKay's approximation of the logistic-normal integral, 1992). Right answers fall into classes as in a Chinese
+The model: a query has a hidden ease e ~ N(0, I) of two dimensions; model m is right with probability
+sigmoid(sqrt(1 + 0.346 |l_m|^2) logit(prior_m) + l_m . e), independently given e, so that the mean over e is its
+prior (MacKay's approximation of the logistic-normal integral, 1992). Models with like loadings l_m err together, and
+their agreement counts for less. Right answers fall into classes as in a Chinese
 restaurant process (Ewens, 1972) whose pairs are equal with probability `same_right`; wrong ones likewise with
-`same_wrong`. A class is right or wrong as a whole. One-parameter item response models with answer clusters are the
+`same_wrong`. A class is right or wrong as a whole. Item response models with answer clusters are the
 nearest relatives (Whitehill et al., 2009).
 """
 
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 
 from .states import Bools, Floats, Ints
 
-NODES = 7
+EASE_DIMENSIONS = 2
+NODES = 5
+"""Of the quadrature, in each dimension."""
 MAX_CLASSES = 6
 """Classes weighed against one another; of more, those with the least support are taken as wrong."""
 MIN_SAME, MAX_SAME_WRONG, MAX_SAME_RIGHT = 0.01, 0.95, 0.9995
@@ -39,7 +42,7 @@ class Inference:
 
 
 def infer(
-    prior_BM: Floats, answer_BM: Ints, same_wrong_B: Floats, same_right_B: Floats, spread: float
+    prior_BM: Floats, answer_BM: Ints, same_wrong_B: Floats, same_right_B: Floats, loadings_ME: Floats
 ) -> Inference:
     """prior_BM: logits. answer_BM: class of equal answers, -1 where there is none (yet)."""
     answered_BM = answer_BM >= 0
@@ -49,8 +52,7 @@ def infer(
         return Inference(chance_BM, after_BM)
     first_BM = _first_of_class(answer_BM, answered_BM)
     classes_B = first_BM.sum(1)
-    wrong_B = 1.0 / np.clip(same_wrong_B, MIN_SAME, MAX_SAME_WRONG) - 1.0
-    right_B = 1.0 / np.clip(same_right_B, MIN_SAME, MAX_SAME_RIGHT) - 1.0
+    wrong_B, right_B = same_as_concentration(same_wrong_B, same_right_B)
     for count in range(1, int(classes_B.max()) + 1):
         rows = np.flatnonzero(classes_B == count)
         if len(rows):
@@ -61,9 +63,22 @@ def infer(
                 min(count, MAX_CLASSES),
                 wrong_B[rows],
                 right_B[rows],
-                spread,
+                loadings_ME,
             )
     return Inference(chance_BM, after_BM)
+
+
+def same_as_concentration(same_wrong_B: Floats, same_right_B: Floats) -> tuple[Floats, Floats]:
+    """(wrong_B, right_B): the processes' concentrations, under which two members are equal this often."""
+    wrong_B: Floats = 1.0 / np.clip(same_wrong_B, MIN_SAME, MAX_SAME_WRONG) - 1.0
+    right_B: Floats = 1.0 / np.clip(same_right_B, MIN_SAME, MAX_SAME_RIGHT) - 1.0
+    return wrong_B, right_B
+
+
+def steepness(loadings_ME: Floats) -> Floats:
+    """By how much a model's prior logit is stretched, so that averaging over ease gives the prior back."""
+    stretch_M: Floats = np.sqrt(1.0 + 0.346 * (loadings_ME**2).sum(1))
+    return stretch_M
 
 
 def _first_of_class(answer_BM: Ints, answered_BM: Bools) -> Bools:
@@ -80,12 +95,12 @@ def _weigh(
     K: int,
     wrong_B: Floats,
     right_B: Floats,
-    spread: float,
+    loadings_ME: Floats,
 ) -> tuple[Floats, Floats]:
     """(chance, after) of episodes with at least K classes, of which K are weighed."""
-    nodes_G, log_weight_G = quadrature()
+    nodes_GE, log_weight_G = quadrature()
     answered_BM = answer_BM >= 0
-    logit_BMG = (np.sqrt(1.0 + 0.346 * spread**2) * prior_BM)[:, :, None] + spread * nodes_G
+    logit_BMG = (steepness(loadings_ME) * prior_BM)[:, :, None] + loadings_ME @ nodes_GE.T
     support_BM = np.where(first_BM, _support(prior_BM, answer_BM, answered_BM), -np.inf)
     chosen_BK = np.argsort(-support_BM, axis=1, kind="stable")[:, :K]
     class_BK = np.take_along_axis(answer_BM, chosen_BK, 1)
@@ -169,9 +184,12 @@ def _log_rising(alpha: Floats, count: int) -> Floats:
 
 @cache
 def quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(nodes, log weights) of the standard normal: Gauss-Hermite."""
+    """(nodes_GE, log_weight_G) of the standard normal in `EASE_DIMENSIONS`: a product of Gauss-Hermite rules."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    return nodes, np.log(weights / weights.sum())
+    log_weights = np.log(weights / weights.sum())
+    grid = np.stack(np.meshgrid(*[nodes] * EASE_DIMENSIONS, indexing="ij"), -1)
+    log_grid = np.stack(np.meshgrid(*[log_weights] * EASE_DIMENSIONS, indexing="ij"), -1)
+    return grid.reshape(-1, EASE_DIMENSIONS), log_grid.sum(-1).reshape(-1)
 
 
 @cache

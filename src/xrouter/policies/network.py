@@ -232,7 +232,7 @@ class NetworkPolicy:
             cost_BM=profile.cost_BM(tokens_BM, states.prompt_tokens_B),
             known_BM=np.broadcast_to(profile.known_M, tokens_BM.shape),
             same_B2=profile.same_B2(text_BD),
-            spread=profile.spread,
+            loadings_ME=profile.loadings_ME,
             reference_cost=profile.reference_cost,
         )
 

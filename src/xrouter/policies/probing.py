@@ -78,6 +78,7 @@ def add_model(profiles: Profiles, model: Model, probes: Probes) -> Profiles:
         tokens_ND=joined(profiles.tokens_ND, tokens_D),
         tokens_scale_N=joined(profiles.tokens_scale_N[:, None], np.array([scale]))[:, 0],
         prompt_N2=joined(profiles.prompt_N2, prompt),
+        loadings_NE=joined(profiles.loadings_NE, profiles.loadings_NE[others].mean(0)),
     )
 
 

@@ -35,7 +35,7 @@ class Profiles:
     typical_D: mean text features; typical_prompt_tokens: mean prompt length. Both define a pool's reference cost.
     descriptor_weights: mean score of an unmeasured model = weights . descriptors(model), see `descriptors`.
     same_2D: probability that two wrong answers, and two right ones, are equal = features . row.
-    spread: of the hidden ease of queries, in logits (see `policies.inference`).
+    loadings_NE: how success follows the hidden ease of queries, in logits (see `policies.inference`).
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Profiles:
     typical_prompt_tokens: float
     descriptor_weights: Floats32
     same_2D: Floats32
-    spread: float
+    loadings_NE: Floats32
 
     def of_pool(self, models: Sequence[Model]) -> PoolProfile:
         """The profiles of these models; a model is found by its name or its provider's id."""
@@ -57,7 +57,7 @@ class Profiles:
         mean_skill_D, mean_tokens_D = self.skill_ND.mean(0), self.tokens_ND.mean(0)
         typical_skill = float(self.typical_D @ mean_skill_D)
         typical_tokens = float(np.exp(self.typical_D @ mean_tokens_D))
-        skill, tokens, scale, prompt = [], [], [], []
+        skill, tokens, scale, prompt, loadings = [], [], [], [], []
         for model, row in zip(models, rows, strict=True):
             if row is None:
                 shifted = mean_skill_D.copy()
@@ -66,11 +66,13 @@ class Profiles:
                 tokens.append(mean_tokens_D)
                 scale.append(np.float32(self.expected_tokens(model) / typical_tokens))
                 prompt.append(AS_ESTIMATED)
+                loadings.append(self.loadings_NE.mean(0))
             else:
                 skill.append(self.skill_ND[row])
                 tokens.append(self.tokens_ND[row])
                 scale.append(self.tokens_scale_N[row])
                 prompt.append(self.prompt_N2[row])
+                loadings.append(self.loadings_NE[row])
         price_M2 = np.array(
             [[float(m.price.rates.input), float(m.price.rates.output)] for m in models], np.float64
         )
@@ -84,7 +86,7 @@ class Profiles:
             typical_D=self.typical_D,
             typical_prompt_tokens=self.typical_prompt_tokens,
             same_2D=self.same_2D,
-            spread=self.spread,
+            loadings_ME=np.array(loadings, np.float64),
         )
 
     def expected_skill(self, model: Model) -> float:
@@ -124,7 +126,7 @@ class PoolProfile:
     typical_D: Floats32
     typical_prompt_tokens: float
     same_2D: Floats32
-    spread: float
+    loadings_ME: NDArray[np.float64]
 
     def chance_BM(self, text_BD: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probability that each model answers each query rightly, before any call."""

@@ -1,4 +1,5 @@
-"""Fits what `policies.inference` needs of a set of outcomes: how often equals agree, and how far ease spreads.
+"""Fits what `policies.inference` needs of a set of outcomes: how often equals agree, and who errs
+with whom.
 
 Axes: Q queries, M models, D text features, G quadrature nodes.
 """
@@ -6,16 +7,18 @@ Axes: Q queries, M models, D text features, G quadrature nodes.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ..policies.inference import quadrature
+from ..policies.inference import EASE_DIMENSIONS, quadrature
 from ..policies.states import Bools, Floats, Ints
 
 RIDGE = 3.0
 UNSEEN_SAME = (0.25, 1.0)
 """P(equal | both wrong) and P(equal | both right) where no set shows any; worth `UNSEEN_PAIRS` pairs of answers."""
 UNSEEN_PAIRS = 10.0
-SPREADS = np.arange(0.0, 3.01, 0.25)
+FIRST_LOADINGS = (1.2, 0.3)
+LOADING_STEPS, LOADING_BATCH, LOADING_PENALTY = 250, 512, 0.02
 RIGHT = 0.5
 """A score above this counts as right."""
 
@@ -64,19 +67,32 @@ def cross_fitted_same(
     return np.clip(out, 0.0, 1.0)
 
 
-def fit_spread(prior_QM: Floats, score_QM: Floats, present_QM: Bools) -> float:
-    """The spread of hidden ease under which the recorded rights and wrongs are likeliest.
+def fit_loadings(prior_QM: Floats, score_QM: Floats, present_QM: Bools) -> Floats:
+    """loadings_NE of `Profiles`: those under which the recorded rights and wrongs are likeliest, drawn together
+    towards their mean so that a model with few outcomes gets it.
 
     prior_QM: honest (cross-fitted) chances strictly inside 0..1.
     """
-    nodes_G, log_weight_G = quadrature()
-    logit_QM = np.log(prior_QM / (1.0 - prior_QM))
-    right_QM = np.where(present_QM, np.nan_to_num(score_QM) > RIGHT, 0.0)[:, :, None]
-    likelihood = []
-    for spread in SPREADS:
-        logit_QMG = (np.sqrt(1.0 + 0.346 * spread**2) * logit_QM)[:, :, None] + spread * nodes_G
-        log_QG = ((right_QM * logit_QMG - np.logaddexp(0.0, logit_QMG)) * present_QM[:, :, None]).sum(1)
-        joint = log_QG + log_weight_G
-        top = joint.max(1, keepdims=True)
-        likelihood.append(float((top[:, 0] + np.log(np.exp(joint - top).sum(1))).mean()))
-    return float(SPREADS[int(np.argmax(likelihood))])
+    nodes_GE, log_weight_G = (torch.tensor(values, dtype=torch.float32) for values in quadrature())
+    prior = torch.tensor(np.log(prior_QM / (1.0 - prior_QM)), dtype=torch.float32)
+    present = torch.tensor(present_QM)
+    right = torch.tensor(present_QM & (np.nan_to_num(score_QM) > RIGHT), dtype=torch.float32)
+    draws = torch.Generator().manual_seed(0)
+    models = prior.shape[1]
+    loadings = torch.tensor(FIRST_LOADINGS).repeat(models, 1) + 0.1 * torch.randn(
+        models, EASE_DIMENSIONS, generator=draws
+    )
+    loadings.requires_grad_()
+    optimizer = torch.optim.Adam([loadings], lr=0.05)
+    for _ in range(LOADING_STEPS):
+        rows = torch.randint(0, len(prior), (LOADING_BATCH,), generator=draws)
+        stretch = torch.sqrt(1.0 + 0.346 * (loadings**2).sum(1))
+        logit = (stretch * prior[rows])[:, :, None] + loadings @ nodes_GE.T
+        log_p = right[rows][:, :, None] * logit - torch.nn.functional.softplus(logit)
+        evidence = torch.logsumexp((log_p * present[rows][:, :, None]).sum(1) + log_weight_G, 1).mean()
+        apart = ((loadings - loadings.mean(0)) ** 2).sum()
+        optimizer.zero_grad()
+        (LOADING_PENALTY * apart - evidence).backward()
+        optimizer.step()
+    fitted: Floats = loadings.detach().numpy().astype(np.float64)
+    return fitted

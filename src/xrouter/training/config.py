@@ -12,6 +12,7 @@ from .episodes import Sampling
 
 RewardName = Literal["linear", "cost_aware"]
 Scale = Literal["none", "group", "batch"]
+Keep = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class TrainingConfig:
     temperature: of the softmax over values that explores in DAPO.
     averaging: how much of the running average of the weights one gradient step keeps.
     scale: how group-relative advantages are scaled ('none', 'group', 'batch').
+    keep: which weights are served, the 'last' or those that validated 'best'.
     """
 
     seed: int = 0
@@ -51,11 +53,12 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     averaging: float = 0.998
     validation_share: float = 0.1
+    keep: Keep = "last"
     evaluate_every: int = 25
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("reward", RewardName), ("scale", Scale)):
+        for name, allowed in (("reward", RewardName), ("scale", Scale), ("keep", Keep)):
             if getattr(self, name) not in get_args(allowed):
                 raise ConfigurationError(
                     f"{name} must be one of {get_args(allowed)}, got {getattr(self, name)!r}"

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 
-from ..policies.text import TextEncoder, hashed_counts
+from ..policies.text import TextEncoder, hashed_counts, shape
 
 SHARPNESS = 6.0
 
@@ -60,4 +60,11 @@ def fit_encoder(
         projection_VD=projection_VD,
         landmarks_LD=means.astype(np.float32),
         sharpness=SHARPNESS,
+        shape_2S=shape_statistics(prompts),
     )
+
+
+def shape_statistics(prompts: Sequence[str]) -> NDArray[np.float32]:
+    """Mean and standard deviation of each count of `policies.text.SHAPE`."""
+    counts = np.array([shape(prompt) for prompt in prompts])
+    return np.array([counts.mean(0), np.maximum(counts.std(0), 1e-3)], np.float32)

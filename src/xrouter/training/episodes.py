@@ -19,8 +19,9 @@ from ..policies.features import Prior, View, logit, look
 from ..policies.network import Network, Payoff, best_response_M, deliberate
 from ..policies.states import Bools, Floats, Ints, States
 from ..rewards.reward import Reward
-from ..tasks.outcomes import Outcomes
+from ..tasks.outcomes import Outcomes, Recording
 from ..tasks.replay import Replay
+from .imagination import imagine
 
 Floats32 = NDArray[np.float32]
 
@@ -47,7 +48,8 @@ class Sampling:
 
     Lambda is log-uniform between the bounds; within the narrower focus, where quality and cost really compete,
     with probability `focus_share`; and 0 with probability `free_share`. Noise on the prior's logits and jitter of
-    the prices keep the network from recognising training queries by them.
+    the prices keep the network from recognising training queries by them. `imagined_share` of the groups play on
+    outcomes drawn anew (see `imagination`) instead of the recorded ones.
     """
 
     min_weight: float = 3e-3
@@ -60,16 +62,22 @@ class Sampling:
     price_jitter: float = 0.4
     unmeasured_share: float = 0.1
     skill_noise: float = 0.35
+    imagined_share: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """B episodes before their first choice; `repeat` in a row are equal."""
+    """B episodes before their first choice; `repeat` in a row are equal.
+
+    world: what calling would show, one row an episode. score_BM: its answer key, NaN where a model is absent.
+    query_B: the recorded queries they come from.
+    """
 
     query_B: Ints
+    world: Recording
+    score_BM: Floats
     states: States
     prior: Prior
-    price_factor_BM: Floats
     repeat: int = 1
 
 
@@ -86,13 +94,24 @@ def draw(
     factor_BM[rng.random(B) < sampling.full_pool_share] = 1.0
     hidden_BM = rng.random((B, M)) < sampling.unmeasured_share
     noise_BM = sampling.skill_noise * rng.standard_normal((B, M))
+    score_BM, answer_BM = outcomes_of(data, query_B, sampling.imagined_share, rng)
 
-    query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM = (
+    query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM, score_BM, answer_BM = (
         np.repeat(value, repeat, axis=0)
-        for value in (query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM)
+        for value in (
+            query_B,
+            weight_B,
+            kept_BM,
+            factor_BM,
+            hidden_BM,
+            noise_BM,
+            score_BM,
+            answer_BM,
+        )
     )
-    replay = Replay(data.outcomes.recording, data.max_turns)
-    states = replay.start(query_B, weight_B)
+    recorded = data.outcomes.recording.rows(query_B)
+    world = replace(recorded, answer_QM=answer_BM, cost_QM=recorded.cost_QM * factor_BM)
+    states = Replay(world, data.max_turns).start(np.arange(len(query_B)), weight_B)
     none_left = ~(states.allowed_BM & kept_BM).any(1)
     kept_BM[none_left] = True
     base = data.prior.rows(query_B)
@@ -103,7 +122,22 @@ def draw(
         known_BM=~hidden_BM,
         cost_BM=base.cost_BM * factor_BM,
     )
-    return Draw(query_B, replace(states, allowed_BM=states.allowed_BM & kept_BM), prior, factor_BM, repeat)
+    states = replace(states, allowed_BM=states.allowed_BM & kept_BM)
+    return Draw(query_B, world, score_BM, states, prior, repeat)
+
+
+def outcomes_of(
+    data: TrainingSet, query_B: Ints, imagined_share: float, rng: np.random.Generator
+) -> tuple[Floats, Ints]:
+    """(score_BM, answer_BM) of these queries, some of them imagined; a query without answers has none then either."""
+    score_BM, answer_BM = data.outcomes.score_QM[query_B], data.outcomes.recording.answer_QM[query_B]
+    imagined_B1 = rng.random((len(query_B), 1)) < imagined_share
+    new_score_BM, new_answer_BM = imagine(data.prior.rows(query_B), rng)
+    new_answer_BM = np.where((answer_BM >= 0).any(1, keepdims=True), new_answer_BM, -1)
+    return (
+        np.where(imagined_B1 & ~np.isnan(score_BM), new_score_BM, score_BM),
+        np.where(imagined_B1, new_answer_BM, answer_BM),
+    )
 
 
 def draw_weights(size: int, sampling: Sampling, rng: np.random.Generator) -> Floats:
@@ -151,16 +185,16 @@ class Played:
 
 
 def play(
-    data: TrainingSet,
     drawn: Draw,
+    max_turns: int,
     network: Network,
     payoff: Payoff,
     reward: Reward,
     pick: Callable[[Floats, Bools], Ints],
 ) -> Played:
     """Plays every episode to its end. `pick` turns the values and legality of choices [B, A] into one each."""
-    replay = Replay(data.outcomes.recording, data.max_turns)
-    states, prior, query_B = drawn.states, drawn.prior, drawn.query_B
+    replay = Replay(drawn.world, max_turns)
+    states, prior = drawn.states, drawn.prior
     B, M = states.allowed_BM.shape
     pending_BM = np.zeros((B, M), bool)
     answer_B = np.full(B, -1, np.int64)
@@ -187,7 +221,7 @@ def play(
                 picked_N=picked,
                 value_NA=now.value_BA,
                 episode_N=active,
-                score_NM=np.where(in_pool, data.outcomes.score_QM[query_B[active]], np.nan),
+                score_NM=np.where(in_pool, drawn.score_BM[active], np.nan),
             )
         )
 
@@ -198,8 +232,7 @@ def play(
         calling = (go_now & listed.any(1)) | single_turn
         callers = active[calling]
         if len(callers):
-            after = replay.call(query_B[callers], states.rows(callers), pending_BM[callers])
-            after = replace(after, cost_BM=after.cost_BM * _called_factor(drawn, callers, states, after))
+            after = replay.call(callers, states.rows(callers), pending_BM[callers])
             states = _put(states, callers, after)
             _look_again(views, callers)
             pending_BM[callers] = False
@@ -208,7 +241,8 @@ def play(
         answer_B[ended] = best_response_M(now.chance_BM[over], states.rows(ended))
         active = active[~over]
 
-    quality_B = data.outcomes.scores_of(query_B, answer_B)
+    score_B = np.nan_to_num(drawn.score_BM)[np.arange(B), np.maximum(answer_B, 0)]
+    quality_B = np.where(answer_B >= 0, score_B, 0.0)
     cost_B = states.cost_BM.sum(1)
     reward_B = reward.reward(quality_B, cost_B / prior.reference_cost, states.cost_weight_B)
     return Played(reward_B, quality_B, cost_B, states.responded_BM.sum(1), stack(rounds))
@@ -226,11 +260,6 @@ def successors(episode_N: Ints) -> Ints:
     out = np.full(len(episode_N), -1, np.int64)
     out[order[:-1][follows]] = order[1:][follows]
     return out
-
-
-def _called_factor(drawn: Draw, rows: Ints, before: States, after: States) -> Floats:
-    new = after.responded_BM & ~before.responded_BM[rows]
-    return np.where(new, drawn.price_factor_BM[rows], 1.0)
 
 
 def _look_again(views: View, rows: Ints) -> None:

@@ -14,9 +14,11 @@ from ..episodes.cost import estimate_query_tokens
 from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles, descriptors
 from ..policies.states import Floats, Ints
 from ..tasks.outcomes import Outcomes
-from .agreement import fit_same, fit_spread
+from .agreement import fit_loadings, fit_same
 
-SKILL_RIDGE = 5.0
+COMMON_RIDGE = 4.0
+OWN_RIDGE = 40.0
+"""What a model is better or worse at than the others shows in far fewer outcomes than what is hard for all."""
 TOKENS_RIDGE = 5.0
 
 
@@ -41,6 +43,18 @@ def ridge(features_QD: Floats, target_QM: Floats, present_QM: NDArray[np.bool_],
     return weights
 
 
+def skill_weights(features_QD: Floats, score_QM: Floats, present_QM: NDArray[np.bool_]) -> Floats:
+    """Weights [M, D]: what all models have in common, and how each differs, which is held back more (as in
+    hierarchical regression; Gelman and Hill, 2007)."""
+    asked_Q1 = present_QM.any(1, keepdims=True)
+    level_M = (score_QM * present_QM).sum(0) / np.maximum(present_QM.sum(0), 1)
+    above_QM = np.where(present_QM, score_QM - level_M, 0.0)
+    mean_Q1 = above_QM.sum(1, keepdims=True) / np.maximum(present_QM.sum(1, keepdims=True), 1)
+    common_1D = ridge(features_QD, mean_Q1, asked_Q1, COMMON_RIDGE)
+    own_MD = ridge(features_QD, score_QM - features_QD @ common_1D.T, present_QM, OWN_RIDGE)
+    return np.where(present_QM.any(0)[:, None], common_1D + own_MD, 0.0)
+
+
 def fit_profiles(
     outcomes: Outcomes, text_QD: NDArray[np.floating], *, seed: int = 0
 ) -> Profiles:
@@ -51,7 +65,7 @@ def fit_profiles(
     features = np.asarray(text_QD, np.float64)
     score = np.nan_to_num(outcomes.score_QM)
     log_tokens = np.log(np.maximum(tokens_QM, 1.0))
-    skill_MD = ridge(features, score, present_QM, SKILL_RIDGE)
+    skill_MD = skill_weights(features, score, present_QM)
     tokens_MD = ridge(features, log_tokens, present_QM, TOKENS_RIDGE)
     predicted = np.exp(np.clip(features @ tokens_MD.T, 0.0, 11.0))
     counts = np.maximum(present_QM.sum(0), 1)
@@ -83,7 +97,7 @@ def fit_profiles(
         typical_prompt_tokens=float(np.mean(estimate_Q)),
         descriptor_weights=descriptor_weights.astype(np.float32),
         same_2D=fit_same(features, outcomes.score_QM, record.answer_QM).astype(np.float32),
-        spread=fit_spread(honest_QM, outcomes.score_QM, present_QM),
+        loadings_NE=fit_loadings(honest_QM, outcomes.score_QM, present_QM).astype(np.float32),
     )
 
 
@@ -120,6 +134,6 @@ def cross_fitted_skill(
     score = np.nan_to_num(score_QM)
     for fold in np.unique(fold_Q):
         held_out = fold_Q == fold
-        weights = ridge(features[~held_out], score[~held_out], present_QM[~held_out], SKILL_RIDGE)
+        weights = skill_weights(features[~held_out], score[~held_out], present_QM[~held_out])
         predicted[held_out] = features[held_out] @ weights.T
     return predicted

@@ -28,10 +28,10 @@ from ..rewards.linear import LinearReward
 from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes, union
 from ..tasks.replay import Replay
-from .config import TrainingConfig
+from .config import Keep, TrainingConfig
 from .dapo import clipped_token_mean_loss, group_relative_advantages, informative_groups
 from .encoder import fit_encoder
-from .episodes import Played, TrainingSet, draw, play
+from .episodes import Draw, Played, TrainingSet, draw, play
 from .profiles import fit_profiles
 from .warm_start import answer_loss, as_network, corrections, next_values, training_set, value_loss
 
@@ -145,8 +145,9 @@ class Trainer:
                 metrics |= self._validate()
             report({"step": self.step, "phase": "warm_start" if warm else "dapo", **metrics})
 
-    def policy(self, version: str | None = None, *, best: bool = True) -> NetworkPolicy:
-        """The policy as it is served; by default the weights that validated best."""
+    def policy(self, version: str | None = None, *, keep: Keep | None = None) -> NetworkPolicy:
+        """The policy as it is served, with the weights that `keep` names (by default the config's)."""
+        best = (keep or self.config.keep) == "best" and self.best is not None
         source = self.best[1] if best and self.best is not None else self.average
         weights = {name: value.detach().numpy().copy() for name, value in source.items()}
         digest = hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest()
@@ -183,7 +184,7 @@ class Trainer:
         self._set_rate(one_cycle(self.step / max(config.warm_steps, 1), config.warm_learning_rate))
         query_B = self.rng.integers(0, len(data), config.warm_batch)
         drawn = draw(data, query_B, config.sampling, self.rng)
-        played = play(data, drawn, as_network(self.parameters), self.payoff, self.reward, self._explore)
+        played = self._play(data, drawn, self._explore)
         choices = played.choices
         target_N = next_values(choices, played.reward_B[choices.episode_N])
         losses = []
@@ -206,7 +207,7 @@ class Trainer:
         while kept < config.groups and batches < config.max_generation_batches:
             query_P = self.rng.integers(0, len(data), config.groups)
             drawn = draw(data, query_P, config.sampling, self.rng, repeat=config.group_size)
-            played = play(data, drawn, as_network(self.parameters), self.payoff, self.reward, self._sample)
+            played = self._play(data, drawn, self._sample)
             rewards_PG = played.reward_B.reshape(config.groups, config.group_size)
             useful_P = informative_groups(rewards_PG)
             batches, kept = batches + 1, kept + int(useful_P.sum())
@@ -221,6 +222,9 @@ class Trainer:
             totals = [{**summary(played), "policy_loss": 0.0, "answer_loss": 0.0, "clipped": 0.0}]
         mean = {key: float(np.mean([float(part[key]) for part in totals])) for key in totals[0]}
         return {**mean, "generation_batches": batches, "informative_groups": kept}
+
+    def _play(self, data: TrainingSet, drawn: Draw, pick: Callable[[Floats, Bools], Ints]) -> Played:
+        return play(drawn, data.max_turns, as_network(self.parameters), self.payoff, self.reward, pick)
 
     def _policy_gradient(self, played: Played, rewards_PG: Floats, useful_P: Bools) -> Metrics:
         config, choices = self.config, played.choices
@@ -296,7 +300,7 @@ class Trainer:
         """Mean reward of the greedy policy on held-out training queries, over lambdas; keeps the best weights."""
         if not self.prepared.validation:
             return {}
-        policy = self.policy(best=False)
+        policy = self.policy(keep="last")
         rewards, scores = [], []
         for held in self.prepared.validation:
             text_QD = policy.encode(held.recording.prompts)

@@ -45,7 +45,7 @@ def training_set(
         cost_BM=of_pool.cost_BM(tokens_QM, prompt_tokens_Q),
         known_BM=np.ones(chance_QM.shape, bool),
         same_B2=cross_fitted_same(text_QD, outcomes.score_QM, recording.answer_QM, fold_Q),
-        spread=profiles.spread,
+        loadings_ME=of_pool.loadings_ME,
         reference_cost=of_pool.reference_cost,
     )
     return TrainingSet(outcomes, prior, unmeasured.chance_BM(text_QD), max_turns)
