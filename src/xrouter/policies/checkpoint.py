@@ -56,6 +56,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "model_names": list(policy.profiles.names),
         "typical_prompt_tokens": policy.profiles.typical_prompt_tokens,
         "sharpness": policy.encoder.sharpness,
+        "familiar": policy.encoder.familiar,
         "trained_on": list(provenance.trained_on),
         "config": dict(provenance.config),
     }
@@ -109,6 +110,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
                 landmarks_LD=arrays["landmarks"],
                 sharpness=header["sharpness"],
                 shape_2S=arrays["shape"],
+                familiar=header["familiar"],
             ),
             profiles=Profiles(
                 names=tuple(header["model_names"]),

@@ -75,6 +75,7 @@ class TextEncoder:
     """buckets_V sorted; idf_V; projection_VD; landmarks_LD of unit length; sharpness of the RBF kernel.
 
     shape_2S: mean and standard deviation of each count of `SHAPE` over the training prompts.
+    familiar: similarity to the nearest landmark below which a query is unlike anything in training.
     """
 
     buckets_V: NDArray[np.int64]
@@ -83,6 +84,7 @@ class TextEncoder:
     landmarks_LD: Floats32
     sharpness: float
     shape_2S: Floats32
+    familiar: float
 
     @property
     def width(self) -> int:
@@ -109,6 +111,11 @@ class TextEncoder:
         counts = np.array([shape(query) for query in queries], np.float32).reshape(len(queries), len(SHAPE))
         apart = (counts - self.shape_2S[0]) / self.shape_2S[1]
         return np.asarray(SHAPE_WEIGHT * np.clip(apart, -SHAPE_LIMIT, SHAPE_LIMIT), np.float32)
+
+    def familiar_B(self, encoded_BD: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether each encoded query resembles training prompts."""
+        nearest_B = encoded_BD[:, -len(self.landmarks_LD) :].max(1)
+        return np.asarray(nearest_B >= self.familiar, bool)
 
     def encode(self, queries: Sequence[str]) -> Floats32:
         """[1, shape, embedding, landmark similarities]: what linear skill and length profiles are fitted on."""

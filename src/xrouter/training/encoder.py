@@ -13,6 +13,8 @@ from sklearn.decomposition import TruncatedSVD
 from ..policies.text import TextEncoder, hashed_counts, shape
 
 SHARPNESS = 6.0
+UNFAMILIAR_SHARE = 0.002
+"""Of the training prompts that lie further from every landmark than a query that still counts as familiar."""
 
 
 def fit_encoder(
@@ -54,13 +56,16 @@ def fit_encoder(
     distinct = len(np.unique(embedded.round(5), axis=0))
     means = KMeans(min(landmarks, distinct), n_init=1, random_state=seed).fit(embedded).cluster_centers_
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+    landmarks_LD = means.astype(np.float32)
+    nearest = np.exp(SHARPNESS * ((embedded @ landmarks_LD.T).max(1) - 1.0))
     return TextEncoder(
         buckets_V=np.array(kept, np.int64),
         idf_V=idf_V,
         projection_VD=projection_VD,
-        landmarks_LD=means.astype(np.float32),
+        landmarks_LD=landmarks_LD,
         sharpness=SHARPNESS,
         shape_2S=shape_statistics(prompts),
+        familiar=float(np.quantile(nearest, UNFAMILIAR_SHARE)),
     )
 
 
