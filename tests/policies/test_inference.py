@@ -9,7 +9,9 @@ from xrouter.policies import inference
 from xrouter.policies.inference import infer
 
 
-def one(prior: list[float], answers: list[int], *, wrong: float = 0.2, right: float = 1.0, loadings=(1.4, 0.5)):
+def one(
+    prior: list[float], answers: list[int], *, wrong: float = 0.2, right: float = 1.0, loadings=(1.4, 0.5)
+):
     """Inference for one episode; prior as probabilities. -> (chance_M, after_M)."""
     p = np.array([prior])
     result = infer(

@@ -15,7 +15,9 @@ from xrouter.training.warm_start import training_set
 OUTCOMES = synthetic_outcomes(seed=7, queries=80, models=5)
 
 
-def prior(chances: list[float], same_wrong: float, same_right: float, loadings: np.ndarray, worlds: int) -> Prior:
+def prior(
+    chances: list[float], same_wrong: float, same_right: float, loadings: np.ndarray, worlds: int
+) -> Prior:
     shape = (worlds, len(chances))
     return Prior(
         chance_BM=np.tile(chances, (worlds, 1)),

@@ -121,7 +121,16 @@ def test_nothing_is_fitted_on_the_validation_queries() -> None:
     one = prepare([OUTCOMES], config)
     other = prepare([with_scores(OUTCOMES, rows, 1.0)], config)
     assert (other.validation[0].score_QM == 1.0).all()
-    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "typical_D", "descriptor_weights", "same_2D", "loadings_NE"):
+    for name in (
+        "skill_ND",
+        "tokens_ND",
+        "tokens_scale_N",
+        "prompt_N2",
+        "typical_D",
+        "descriptor_weights",
+        "same_2D",
+        "loadings_NE",
+    ):
         np.testing.assert_array_equal(getattr(one.profiles, name), getattr(other.profiles, name))
     np.testing.assert_array_equal(one.training[0].prior.chance_BM, other.training[0].prior.chance_BM)
     np.testing.assert_array_equal(one.encoder.buckets_V, other.encoder.buckets_V)

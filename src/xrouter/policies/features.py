@@ -171,9 +171,9 @@ def _after_responses(
     leading = np.where(leads & answered, states.answer_BM, -2).max(1)
     rival = np.where(responded & (states.answer_BM != leading[:, None]), at_hand, 0.0).max(1)
     ratio = np.log(np.maximum(states.tokens_BM, 1.0) / np.maximum(prior.tokens_BM, 1.0))
-    some = responded.any(1)
+    some_B1 = np.asarray(responded.any(1))[:, None]
     return {
-        3: np.where(~responded & some[:, None], np.maximum(inference.after_BM - best[:, None], 0.0), 0.0),
+        3: np.where(~responded & some_B1, np.maximum(inference.after_BM - best[:, None], 0.0), 0.0),
         7: responded,
         9: answered,
         10: agreeing,

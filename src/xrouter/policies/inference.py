@@ -85,7 +85,8 @@ def _first_of_class(answer_BM: Ints, answered_BM: Bools) -> Bools:
     """The first model of each class of equal answers."""
     earlier = np.tri(answer_BM.shape[1], k=-1, dtype=bool)
     same = (answer_BM[:, :, None] == answer_BM[:, None, :]) & earlier
-    return answered_BM & ~same.any(2)
+    first_BM: Bools = answered_BM & ~same.any(2)
+    return first_BM
 
 
 def _weigh(
@@ -173,7 +174,8 @@ def _after_one_more(
 def _support(prior_BM: Floats, answer_BM: Ints, answered_BM: Bools) -> Floats:
     """Summed prior odds behind each model's answer: a quick ranking of the classes."""
     same = (answer_BM[:, :, None] == answer_BM[:, None, :]) & answered_BM[:, None, :]
-    return (same @ np.logaddexp(0.0, prior_BM)[:, :, None])[:, :, 0]
+    support_BM: Floats = (same @ np.logaddexp(0.0, prior_BM)[:, :, None])[:, :, 0]
+    return support_BM
 
 
 def _log_rising(alpha: Floats, count: int) -> Floats:

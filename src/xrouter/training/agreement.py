@@ -35,9 +35,7 @@ def agreeing_pairs(score_QM: Floats, answer_QM: Ints, *, right: bool) -> tuple[F
     return equal_Q, count_Q * (count_Q - 1) / 2.0
 
 
-def fit_same(
-    text_QD: NDArray[np.floating], score_QM: Floats, answer_QM: Ints
-) -> NDArray[np.float64]:
+def fit_same(text_QD: NDArray[np.floating], score_QM: Floats, answer_QM: Ints) -> NDArray[np.float64]:
     """same_2D of `Profiles`: ridge regressions of each query's share of equal pairs, weighted by its pairs."""
     features = np.asarray(text_QD, np.float64)
     rows = []
@@ -92,7 +90,8 @@ def fit_loadings(prior_QM: Floats, score_QM: Floats, present_QM: Bools) -> Float
         evidence = torch.logsumexp((log_p * present[rows][:, :, None]).sum(1) + log_weight_G, 1).mean()
         apart = ((loadings - loadings.mean(0)) ** 2).sum()
         optimizer.zero_grad()
-        (LOADING_PENALTY * apart - evidence).backward()
+        loss = LOADING_PENALTY * apart - evidence
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     fitted: Floats = loadings.detach().numpy().astype(np.float64)
     return fitted

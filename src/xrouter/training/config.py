@@ -13,6 +13,7 @@ from .episodes import Sampling
 RewardName = Literal["linear", "cost_aware"]
 Scale = Literal["none", "group", "batch"]
 Keep = Literal["last", "best"]
+Algorithm = Literal["dapo", "grpo", "reinforce", "evolution"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class TrainingConfig:
     """One run. Learning rates are AdamW's; a step is one batch of fresh episodes.
 
     reward: 'linear' is s - lambda C; 'cost_aware' is s (K - min(lambda C, c_max)). C in units of the pool's reference cost.
+    algorithm: of the second phase, `dapo_steps` long. 'dapo' clips higher above, drops groups of equal rewards and draws
+        others; 'grpo' clips evenly, divides by the group's deviation and keeps every group; 'reinforce' does not clip;
+        'evolution' perturbs the output layers instead.
     temperature: of the softmax over values that explores in DAPO.
     averaging: how much of the running average of the weights one gradient step keeps.
     scale: how group-relative advantages are scaled ('none', 'group', 'batch').
@@ -39,6 +43,7 @@ class TrainingConfig:
     warm_batch: int = 768
     warm_learning_rate: float = 2e-3
     exploration: float = 0.25
+    algorithm: Algorithm = "dapo"
     dapo_steps: int = 400
     groups: int = 128
     group_size: int = 8
@@ -58,7 +63,12 @@ class TrainingConfig:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("reward", RewardName), ("scale", Scale), ("keep", Keep)):
+        for name, allowed in (
+            ("reward", RewardName),
+            ("scale", Scale),
+            ("keep", Keep),
+            ("algorithm", Algorithm),
+        ):
             if getattr(self, name) not in get_args(allowed):
                 raise ConfigurationError(
                     f"{name} must be one of {get_args(allowed)}, got {getattr(self, name)!r}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..episodes.cost import estimate_query_tokens
 from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles, descriptors
-from ..policies.states import Floats, Ints
+from ..policies.states import Bools, Floats, Ints
 from ..tasks.outcomes import Outcomes
 from .agreement import fit_loadings, fit_same
 
@@ -46,18 +46,17 @@ def ridge(features_QD: Floats, target_QM: Floats, present_QM: NDArray[np.bool_],
 def skill_weights(features_QD: Floats, score_QM: Floats, present_QM: NDArray[np.bool_]) -> Floats:
     """Weights [M, D]: what all models have in common, and how each differs, which is held back more (as in
     hierarchical regression; Gelman and Hill, 2007)."""
-    asked_Q1 = present_QM.any(1, keepdims=True)
+    asked_Q1: Bools = np.asarray(present_QM.any(1, keepdims=True))
+    asked_M: Bools = np.asarray(present_QM.any(0))
     level_M = (score_QM * present_QM).sum(0) / np.maximum(present_QM.sum(0), 1)
     above_QM = np.where(present_QM, score_QM - level_M, 0.0)
     mean_Q1 = above_QM.sum(1, keepdims=True) / np.maximum(present_QM.sum(1, keepdims=True), 1)
     common_1D = ridge(features_QD, mean_Q1, asked_Q1, COMMON_RIDGE)
     own_MD = ridge(features_QD, score_QM - features_QD @ common_1D.T, present_QM, OWN_RIDGE)
-    return np.where(present_QM.any(0)[:, None], common_1D + own_MD, 0.0)
+    return np.where(asked_M[:, None], common_1D + own_MD, 0.0)
 
 
-def fit_profiles(
-    outcomes: Outcomes, text_QD: NDArray[np.floating], *, seed: int = 0
-) -> Profiles:
+def fit_profiles(outcomes: Outcomes, text_QD: NDArray[np.floating], *, seed: int = 0) -> Profiles:
     """Profiles of all models of one table of outcomes. text_QD: the encoder's features of its prompts."""
     record = outcomes.recording
     present_QM, tokens_QM = record.present_QM, record.tokens_QM.astype(np.float64)

@@ -12,14 +12,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import DataError
-from ..policies.network import FORBIDDEN, NetworkPolicy, Payoff, initial_parameters
+from ..policies.network import FORBIDDEN, NetworkPolicy, Payoff, forward, initial_parameters
 from ..policies.profiles import Profiles
 from ..policies.states import Bools, Floats, Ints
 from ..policies.text import TextEncoder
@@ -28,15 +29,24 @@ from ..rewards.linear import LinearReward
 from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes, union
 from ..tasks.replay import Replay
-from .config import Keep, TrainingConfig
+from .config import Keep, Scale, TrainingConfig
 from .dapo import clipped_token_mean_loss, group_relative_advantages, informative_groups
 from .encoder import fit_encoder
 from .episodes import Draw, Played, TrainingSet, draw, play
+from .evolution import Weights, evolve
 from .profiles import fit_profiles
 from .warm_start import answer_loss, as_network, corrections, next_values, training_set, value_loss
 
 Metrics = dict[str, float | int | str]
 MINIBATCHES = 6
+EVOLUTION_NOISE = 0.02
+EVOLUTION_RATE = 0.3
+SURROGATES: dict[str, Callable[[TrainingConfig], tuple[Scale, float, float]]] = {
+    "dapo": lambda config: (config.scale, config.clip_low, config.clip_high),
+    "grpo": lambda config: ("group", config.clip_low, config.clip_low),
+    "reinforce": lambda config: (config.scale, 1.0, math.inf),
+}
+"""What each policy gradient divides advantages by, and how far below and above 1 it clips the probability ratio."""
 VALIDATION_WEIGHTS = np.geomspace(3e-3, 30.0, 14)
 
 
@@ -139,11 +149,11 @@ class Trainer:
         """Trains from the current step to `until` (the end by default), reporting each step's metrics."""
         while self.step < (self.steps if until is None else min(until, self.steps)):
             warm = self.step < self.config.warm_steps
-            metrics = self._warm_step() if warm else self._dapo_step()
+            metrics = self._warm_step() if warm else self._reinforcement_step()
             self.step += 1
             if self.step % self.config.evaluate_every == 0 or self.step == self.steps:
                 metrics |= self._validate()
-            report({"step": self.step, "phase": "warm_start" if warm else "dapo", **metrics})
+            report({"step": self.step, "phase": "warm_start" if warm else self.config.algorithm, **metrics})
 
     def policy(self, version: str | None = None, *, keep: Keep | None = None) -> NetworkPolicy:
         """The policy as it is served, with the weights that `keep` names (by default the config's)."""
@@ -197,11 +207,39 @@ class Trainer:
         answers_mean, values_mean = np.mean(losses, axis=0)
         return {**summary(played), "answer_loss": float(answers_mean), "value_loss": float(values_mean)}
 
-    def _dapo_step(self) -> Metrics:
+    def _reinforcement_step(self) -> Metrics:
         config = self.config
         done = (self.step - config.warm_steps) / max(config.dapo_steps, 1)
         self._set_rate(config.learning_rate * max(0.05, 1.0 - done))
         data = self._some_set()
+        return self._evolution_step(data) if config.algorithm == "evolution" else self._gradient_step(data)
+
+    def _evolution_step(self, data: TrainingSet) -> Metrics:
+        config = self.config
+        query_B = self.rng.integers(0, len(data), config.groups)
+        drawn = draw(data, query_B, config.sampling, self.rng)
+        states = drawn.states
+
+        def fitness(weights: Weights) -> float:
+            fresh = replace(drawn, states=states.rows(np.arange(len(states))))
+            network = partial(forward, {name: np.asarray(w, np.float32) for name, w in weights.items()})
+            return float(
+                play(fresh, data.max_turns, network, self.payoff, self.reward, greedy).reward_B.mean()
+            )
+
+        now = {name: value.detach().numpy() for name, value in self.parameters.items()}
+        evolved = evolve(
+            now, fitness, self.rng, pairs=config.group_size, noise=EVOLUTION_NOISE, rate=EVOLUTION_RATE
+        )
+        with torch.no_grad():
+            for name, value in evolved.items():
+                self.parameters[name].copy_(torch.from_numpy(value))
+            for name, parameter in self.parameters.items():
+                self.average[name].lerp_(parameter, 1.0 - config.averaging**MINIBATCHES)
+        return {"reward": fitness(now)}
+
+    def _gradient_step(self, data: TrainingSet) -> Metrics:
+        config = self.config
         batches, kept = 0, 0
         totals: list[Metrics] = []
         while kept < config.groups and batches < config.max_generation_batches:
@@ -209,7 +247,9 @@ class Trainer:
             drawn = draw(data, query_P, config.sampling, self.rng, repeat=config.group_size)
             played = self._play(data, drawn, self._sample)
             rewards_PG = played.reward_B.reshape(config.groups, config.group_size)
-            useful_P = informative_groups(rewards_PG)
+            useful_P = (
+                informative_groups(rewards_PG) if config.algorithm == "dapo" else np.ones(config.groups, bool)
+            )
             batches, kept = batches + 1, kept + int(useful_P.sum())
             if useful_P.any():
                 totals.append(self._policy_gradient(played, rewards_PG, useful_P))
@@ -228,7 +268,8 @@ class Trainer:
 
     def _policy_gradient(self, played: Played, rewards_PG: Floats, useful_P: Bools) -> Metrics:
         config, choices = self.config, played.choices
-        advantage_B = group_relative_advantages(rewards_PG, config.scale).reshape(-1)
+        scale, clip_low, clip_high = SURROGATES[config.algorithm](config)
+        advantage_B = group_relative_advantages(rewards_PG, scale).reshape(-1)
         useful_B = np.repeat(useful_P, config.group_size)
         old_N = self._picked(torch.from_numpy(choices.value_NA).float(), choices.picked_N)
         rows_N = self.rng.permutation(np.flatnonzero(useful_B[choices.episode_N]))
@@ -240,8 +281,8 @@ class Trainer:
                 old_N[rows][:, None],
                 torch.from_numpy(advantage_B[choices.episode_N[rows]]).float(),
                 torch.ones(len(rows), 1, dtype=torch.bool),
-                config.clip_low,
-                config.clip_high,
+                clip_low,
+                clip_high,
             )
             answers = answer_loss(correct, choices, rows)
             self._descend(loss + config.answer_loss_weight * answers)
@@ -316,6 +357,12 @@ class Trainer:
         if self.best is None or reward > self.best[0]:
             self.best = (reward, {name: value.clone() for name, value in self.average.items()})
         return {"validation_reward": reward, "validation_score": float(np.mean(scores))}
+
+
+def greedy(value_BA: Floats, legal_BA: Bools) -> Ints:
+    """The most valuable choice; illegal ones are FORBIDDEN already."""
+    best: Ints = value_BA.argmax(1)
+    return best
 
 
 def one_cycle(done: float, peak: float) -> float:

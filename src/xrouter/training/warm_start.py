@@ -20,8 +20,8 @@ from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles
 from ..policies.states import Floats
 from ..policies.text import TextEncoder
 from ..tasks.outcomes import Outcomes
-from .episodes import Choices, TrainingSet
 from .agreement import cross_fitted_same
+from .episodes import Choices, TrainingSet
 from .profiles import cross_fitted_skill, prompt_folds
 
 CHANCE = FEATURES.index("chance logit")
