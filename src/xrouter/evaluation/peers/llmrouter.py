@@ -45,7 +45,7 @@ class Kind:
 
 
 _MANY = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-_FEW = (0.0, 0.1, 1.0)
+_FEW = (0.0, 0.1, 10.0)
 KINDS: Mapping[str, Kind] = {
     "knn": Kind("knnrouter", "KNNRouter", "KNNRouterTrainer", "pkl", {}, _MANY),
     "svm": Kind(
@@ -62,7 +62,7 @@ KINDS: Mapping[str, Kind] = {
         "MLPTrainer",
         "pkl",
         {"hidden_layer_sizes": [128, 64], "lr": 0.001, "epochs": 100, "batch_size": 32, "alpha": 0.0001},
-        _MANY,
+        _FEW,
     ),
     "mf": Kind(
         "mfrouter",
