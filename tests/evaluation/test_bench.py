@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from xrouter.episodes.cost import estimate_query_tokens
 from xrouter.errors import ConfigurationError, DataError
-from xrouter.evaluation.bench import Bench, bench
+from xrouter.evaluation.bench import Bench, bench, digest
 from xrouter.evaluation.bench_report import write
 from xrouter.evaluation.contestants import TrainFigures
 from xrouter.evaluation.decision_time import decision_times, long_queries, pool_of
@@ -196,6 +196,17 @@ def test_decisions_are_timed_until_the_time_is_up() -> None:
     assert {time.queries for time in brief.values()} == {1}
 
 
+def test_fits_are_kept_apart_by_what_they_were_fitted_on(kit: Outcomes) -> None:
+    train = kit.split("train")
+    first = digest(train, 0)
+    assert first == digest(train, 0)
+    assert (
+        len({first, digest(train, 1), digest(train.rows([0, 1]), 0), digest(train.pool(["large"]), 0)}) == 4
+    )
+    train.score_QM[0, 0] = 0.5
+    assert digest(train, 0) != first
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     outcomes = three_topics(seed=3, queries=150)
@@ -268,6 +279,9 @@ def test_a_peer_that_is_installed_learns_whom_to_ask(name: str, kit: Outcomes, t
     fitted = fit_peer(name, train, Memory(words), tmp_path)
     assert fitted.fit_s > 0
     chosen = asked(fitted.policy, test, 1e4 if name == "routellm" else 0.1)
+    again = fit_peer(name, train, Memory(words), tmp_path)
+    assert asked(again.policy, test, 0.1) == asked(fitted.policy, test, 0.1)
+    assert name == "routellm" or again.fit_s == fitted.fit_s
     if name == "routellm":
         assert set(chosen) == {train.model_names[pair(train)[1]]}
         assert set(asked(fitted.policy, test, 0.0)) == {"large"}

@@ -29,6 +29,10 @@ def bench(
     datasets: Annotated[
         str | None, typer.Option(help="Datasets with commas between, such as gsm8k,math-l5; default: all.")
     ] = None,
+    fits: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep the peers' fits in and to take them from; default: fitted anew."),
+    ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals.", min=0)] = 1000,
     timed: Annotated[int, typer.Option(help="Queries to time decisions on.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the fits and the resamples.")] = 0,
@@ -74,7 +78,7 @@ def bench(
             policies=ours,
             peers=wanted,
             memory=memory,
-            folder=Path(scratch),
+            folder=fits or Path(scratch),
             seed=seed,
             bootstrap=bootstrap,
             timed=timed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
@@ -60,13 +61,15 @@ def bench(
 ) -> Bench:
     """Fits peers and baselines on the train split of `outcomes`, judges all on its test split, then times them.
 
-    memory: the embedding that peers share. folder: for the peers' own files. timed: queries to time decisions on.
+    memory: the embedding that peers share. folder: for the peers' own files; of LLMRouter's routers, whose fits take
+    minutes, those found there from an equal train split, pool and seed are used again. timed: queries to time decisions on.
     Raises ConfigurationError for a peer that is unknown or not installed, before anything is fitted.
     """
     check_peers(peers)
     train, test = outcomes.split("train"), outcomes.split("test")
+    files = folder / digest(train, seed)
     fitted: dict[str, FittedPeer] = {
-        TITLES[name]: fit_peer(name, train, memory, folder, seed, progress) for name in peers
+        TITLES[name]: fit_peer(name, train, memory, files, seed, progress) for name in peers
     }
     contestants = {**policies, **{title: peer.policy for title, peer in fitted.items()}}
     evaluation = evaluate(
@@ -103,6 +106,14 @@ def bench(
         times=times,
         long_times=long_times,
     )
+
+
+def digest(train: Outcomes, seed: int) -> str:
+    """Tells one training problem from another."""
+    found = sha256(repr((train.query_ids, train.model_names, seed)).encode())
+    for array in (train.score_QM, train.recording.cost_QM, train.recording.present_QM):
+        found.update(array.tobytes())
+    return found.hexdigest()[:16]
 
 
 def _deployed(policy: ArrayPolicy) -> ArrayPolicy:

@@ -88,7 +88,8 @@ def fit_llmrouter(
 ) -> tuple[Choose, float]:
     """One fit on the utility at one lambda, and the seconds that the package's own code took for it.
 
-    folder: for the files that its code reads and writes. Raises ConfigurationError where the package is not installed.
+    folder: for the files that its code reads and writes; a fit found there is used again. Raises ConfigurationError
+    where the package is not installed.
     """
     kind = KINDS[name]
     with _importing():
@@ -99,11 +100,13 @@ def fit_llmrouter(
     torch.manual_seed(seed)
     np.random.seed(seed)  # its code draws from the global generators
     config = _write_files(kind, train, embed, cost_weight, folder)
-    start = perf_counter()
+    took = folder / "seconds.json"
     with silence():
+        start = perf_counter()
         router = getattr(router_module, kind.router)(str(config))
-        getattr(trainer_module, kind.trainer)(router, device="cpu").train()
-    seconds = perf_counter() - start
+        if not took.is_file():
+            getattr(trainer_module, kind.trainer)(router, device="cpu").train()
+            took.write_text(json.dumps(perf_counter() - start))
 
     position = {model: i for i, model in enumerate(train.model_names)}
     original = getattr(router_module, "load_model", None)
@@ -118,7 +121,7 @@ def fit_llmrouter(
                 routed = [router.route_single(row) for row in rows]
         return np.array([position[row["model_name"]] for row in routed], np.int64)
 
-    return choose, seconds
+    return choose, float(json.loads(took.read_text()))
 
 
 def _write_files(kind: Kind, train: Outcomes, embed: Embed, cost_weight: float, folder: Path) -> Path:
