@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 from ..policies.states import ArrayPolicy
 from ..tasks.outcomes import Outcomes
@@ -24,7 +24,7 @@ COST_WEIGHT = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """fit_s: seconds by policy, NaN where it was fitted elsewhere. knobs: how a peer was given lambda.
+    """fit_s: seconds of processor time by policy, NaN where it was fitted elsewhere. knobs: how a peer was given lambda.
 
     times: first decisions on the split's own queries over its pool; long_times: of ours and the baselines on
     queries of 500 tokens over 24 models.
@@ -86,9 +86,9 @@ def bench(
     baselines: dict[str, ArrayPolicy] = {}
     for name in FITTED:
         progress(f"{name}: fit time", 0, len(FITTED))
-        start = perf_counter()
+        start = process_time()
         baselines[name] = baseline_policy(name, train, seed)
-        fit_s[name] = perf_counter() - start
+        fit_s[name] = process_time() - start
 
     progress("decision times", 0, 1)
     prompts = test.recording.prompts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 from ...errors import ConfigurationError
 from ...policies.states import ArrayPolicy
@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class FittedPeer:
-    """fit_s: seconds of one fit, the median where there were several; embeddings are not counted.
+    """fit_s: seconds of processor time of one fit, the median where there were several; embeddings are not counted.
 
     knob: how lambda, which the router does not know, was given to it.
     """
@@ -80,8 +80,8 @@ def fit_peer(
         policy = RefittedChoice(title, llmrouter_version(), train.model_names, tuple(fits))
         return FittedPeer(policy, median(seconds), f"fitted for each of {len(lambdas)} lambdas")
     progress(title, 0, 1)
-    start = perf_counter()
+    start = process_time()
     if name == "routellm":
         pair = fit_routellm(train, embed, folder / name, seed)
-        return FittedPeer(pair, perf_counter() - start, f"threshold; {pair.strong} or {pair.weak}")
-    return FittedPeer(fit_avengers(train, embed, seed), perf_counter() - start, "alpha = 1 / (1 + lambda)")
+        return FittedPeer(pair, process_time() - start, f"threshold; {pair.strong} or {pair.weak}")
+    return FittedPeer(fit_avengers(train, embed, seed), process_time() - start, "alpha = 1 / (1 + lambda)")

@@ -16,7 +16,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def llmrouter_version() -> str:
 def fit_llmrouter(
     name: str, train: Outcomes, embed: Embed, cost_weight: float, folder: Path, seed: int = 0
 ) -> tuple[Choose, float]:
-    """One fit on the utility at one lambda, and the seconds that the package's own code took for it.
+    """One fit on the utility at one lambda, and the seconds of processor time that its own code took.
 
     folder: for the files that its code reads and writes; a fit found there is used again. Raises ConfigurationError
     where the package is not installed.
@@ -102,11 +102,11 @@ def fit_llmrouter(
     config = _write_files(kind, train, embed, cost_weight, folder)
     took = folder / "seconds.json"
     with silence():
-        start = perf_counter()
+        start = process_time()
         router = getattr(router_module, kind.router)(str(config))
         if not took.is_file():
             getattr(trainer_module, kind.trainer)(router, device="cpu").train()
-            took.write_text(json.dumps(perf_counter() - start))
+            took.write_text(json.dumps(process_time() - start))
 
     position = {model: i for i, model in enumerate(train.model_names)}
     original = getattr(router_module, "load_model", None)
