@@ -78,7 +78,7 @@ def time_table(bench: Bench) -> str:
     rows = [
         (
             f"**{name}**" if name in bench.ours else NAMES.get(name, name),
-            NONE if math.isnan(bench.fit_s[name]) else f"{bench.fit_s[name]:.2g}",
+            NONE if math.isnan(bench.fit_s[name]) else _short(bench.fit_s[name]),
             *_times(time),
             _ratio(time, bench.times["knn"]),
             str(time.queries),
@@ -150,11 +150,16 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], last: str = "
 
 
 def _times(time: DecisionTime) -> tuple[str, ...]:
-    return tuple(f"{ms:.3g}" for ms in (time.cpu_ms, time.median_ms, time.p95_ms))
+    return tuple(_short(ms) for ms in (time.cpu_ms, time.median_ms, time.p95_ms))
 
 
 def _ratio(time: DecisionTime, reference: DecisionTime) -> str:
-    return f"{time.cpu_ms / max(reference.cpu_ms, 1e-6):.2g}"
+    return _short(time.cpu_ms / max(reference.cpu_ms, 1e-6))
+
+
+def _short(value: float) -> str:
+    """Two digits or, from 10, none after the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _interval(value: Interval, digits: int) -> str:
