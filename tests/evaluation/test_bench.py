@@ -25,7 +25,7 @@ from xrouter.evaluation.contestants import TrainFigures
 from xrouter.evaluation.decision_time import decision_times, long_queries, pool_of
 from xrouter.evaluation.peers.avengers import fit_avengers
 from xrouter.evaluation.peers.catalog import PEERS, check_peers, fit_peer
-from xrouter.evaluation.peers.choice import RefittedChoice, best_first, utility_QM
+from xrouter.evaluation.peers.chances import best_by_chance, best_first, softmax
 from xrouter.evaluation.peers.embedding import Memory, Vectors
 from xrouter.evaluation.peers.routellm import StrongOrWeak, pair
 from xrouter.policies.baselines import Cheapest, SingleModel
@@ -72,35 +72,25 @@ def test_avengers_gives_a_model_without_outcomes_in_a_cluster_its_overall_mean(k
     assert np.isfinite(policy.cost_KN).all()
 
 
-def test_utility_is_score_less_cost_in_units_of_the_best_models(kit: Outcomes) -> None:
+def test_a_chance_less_lambda_times_mean_cost_decides(kit: Outcomes) -> None:
     train = kit.split("train")
     large = train.model_names.index("large")
     assert TrainFigures.of(train).best == large
-    assert utility_QM(train, 0.5)[:, large] == pytest.approx(train.score_QM[:, large] - 0.5)
     assert best_first(train)[0] == large
+    sure = np.zeros(len(train.model_names))
+    sure[large], sure[train.model_names.index("small-sums")] = 0.7, 0.3
+    policy = best_by_chance("peer", "1", train, lambda queries: np.tile(sure, (len(queries), 1)))
+    # large costs 1 reference cost, the others next to nothing: it is worth that up to lambda 0.4
+    assert set(asked(policy, kit.split("test"), 0.0)) == {"large"}
+    assert set(asked(policy, kit.split("test"), 0.39)) == {"large"}
+    assert set(asked(policy, kit.split("test"), 0.42)) == {"small-sums"}
+    assert set(asked(policy, kit.split("test"), 1e4)) == {"weak"}
 
 
-def test_the_fit_nearest_to_lambda_decides() -> None:
-    def always(column: int) -> object:
-        return lambda queries: np.full(len(queries), column)
-
-    fits = tuple((weight, always(i)) for i, weight in enumerate((0.0, 0.1, 10.0)))
-    policy = RefittedChoice("peer", "1", ("dear", "middle", "cheap"), fits)  # type: ignore[arg-type]
-
-    def decided(policy: RefittedChoice, cost_weight: float, **masks: object) -> str:
-        states = kit_states(PRICES, cost_weight=cost_weight, **masks)
-        choices = policy.decide(policy.encode(["a query"]), states)
-        return states.models[int(choices.call_BM[0].argmax())].name
-
-    assert [decided(policy, weight) for weight in (0.0, 0.09, 2.0, 1e4)] == [
-        "dear",
-        "middle",
-        "cheap",
-        "cheap",
-    ]
-    assert len(policy.at(0.1).fits) == 1
-    assert decided(policy.at(0.1), 1e4) == "middle"
-    assert decided(policy, 0.0, allowed=["middle", "cheap"]) == "cheap"
+def test_softmax_sums_to_one_and_keeps_the_order() -> None:
+    chances = softmax(np.array([[1000.0, 999.0, -1000.0]]))
+    assert chances.sum() == pytest.approx(1.0)
+    assert chances[0, 0] / chances[0, 1] == pytest.approx(np.e)
 
 
 def test_routellms_threshold_goes_from_all_strong_to_all_weak() -> None:
@@ -278,14 +268,20 @@ def test_a_peer_that_is_installed_learns_whom_to_ask(name: str, kit: Outcomes, t
     train, test = kit.split("train"), kit.split("test")
     fitted = fit_peer(name, train, Memory(words), tmp_path)
     assert fitted.fit_s > 0
-    chosen = asked(fitted.policy, test, 1e4 if name == "routellm" else 0.1)
     again = fit_peer(name, train, Memory(words), tmp_path)
-    assert asked(again.policy, test, 0.1) == asked(fitted.policy, test, 0.1)
     assert name == "routellm" or again.fit_s == fitted.fit_s
+    for weight in (0.0, 0.3, 1e4):
+        assert asked(again.policy, test, weight) == asked(fitted.policy, test, weight)
     if name == "routellm":
-        assert set(chosen) == {train.model_names[pair(train)[1]]}
+        assert set(asked(fitted.policy, test, 1e4)) == {train.model_names[pair(train)[1]]}
         assert set(asked(fitted.policy, test, 0.0)) == {"large"}
-    elif name in ("knn", "svm", "mlp"):
-        assert chosen == [f"small-{dataset.rsplit('/', 1)[-1]}" for dataset in test.datasets]
-    else:
-        assert set(chosen) <= set(kit.model_names)
+        return
+    assert set(asked(fitted.policy, test, 1e4)) == {"weak"}
+    small = [f"small-{dataset.rsplit('/', 1)[-1]}" for dataset in test.datasets]
+    chance = fitted.policy.encode(test.recording.prompts)[:, : len(train.model_names)]
+    assert chance.sum(1) == pytest.approx(1.0)
+    if name != "graph":
+        # large is right on nine queries of ten, and the first of equals
+        assert asked(fitted.policy, test, 0.0).count("large") > 0.7 * len(test)
+        right = [float(row[train.model_names.index(model)]) for row, model in zip(chance, small, strict=True)]
+        assert np.mean(right) > 0.05

@@ -14,7 +14,6 @@ from .contestants import FITTED, baseline_policy
 from .decision_time import DecisionTime, decision_times, long_queries, pool_of
 from .evaluate import DEFAULT_WEIGHTS, Progress, evaluate
 from .peers.catalog import TITLES, FittedPeer, check_peers, fit_peer
-from .peers.choice import RefittedChoice
 from .peers.embedding import Memory
 from .result import Evaluation, Result
 
@@ -62,7 +61,8 @@ def bench(
     """Fits peers and baselines on the train split of `outcomes`, judges all on its test split, then times them.
 
     memory: the embedding that peers share. folder: for the peers' own files; of LLMRouter's routers, whose fits take
-    minutes, those found there from an equal train split, pool and seed are used again. timed: queries to time decisions on.
+    minutes, those found there from an equal train split, pool and seed are used again. timed: queries to time
+    decisions on.
     Raises ConfigurationError for a peer that is unknown or not installed, before anything is fitted.
     """
     check_peers(peers)
@@ -71,10 +71,10 @@ def bench(
     fitted: dict[str, FittedPeer] = {
         TITLES[name]: fit_peer(name, train, memory, files, seed, progress) for name in peers
     }
-    contestants = {**policies, **{title: peer.policy for title, peer in fitted.items()}}
+    others = {title: peer.policy for title, peer in fitted.items()}
     evaluation = evaluate(
         outcomes,
-        policies=contestants,
+        policies={**policies, **others},
         train=train,
         cost_weights=cost_weights,
         seed=seed,
@@ -93,9 +93,8 @@ def bench(
     progress("decision times", 0, 1)
     prompts = test.recording.prompts
     ours = {**policies, **baselines}
-    deployed = {title: _deployed(peer.policy) for title, peer in fitted.items()}
     with memory.forgetting():
-        times = decision_times({**ours, **deployed}, prompts[:timed], test.models, COST_WEIGHT)
+        times = decision_times({**ours, **others}, prompts[:timed], test.models, COST_WEIGHT)
     long_times = decision_times(ours, long_queries(prompts, timed), pool_of(test.models), COST_WEIGHT)
     return Bench(
         evaluation=evaluation,
@@ -114,8 +113,3 @@ def digest(train: Outcomes, seed: int) -> str:
     for array in (train.score_QM, train.recording.cost_QM, train.recording.present_QM):
         found.update(array.tobytes())
     return found.hexdigest()[:16]
-
-
-def _deployed(policy: ArrayPolicy) -> ArrayPolicy:
-    """A router that was fitted for many lambdas would be served as one of them."""
-    return policy.at(COST_WEIGHT) if isinstance(policy, RefittedChoice) else policy

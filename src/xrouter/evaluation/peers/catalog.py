@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import process_time
 
 from ...errors import ConfigurationError
 from ...policies.states import ArrayPolicy
 from ...tasks.outcomes import Outcomes
 from .avengers import fit_avengers
-from .choice import Choose, RefittedChoice
+from .chances import best_by_chance
 from .embedding import Embed
 from .llmrouter import KINDS, fit_llmrouter, llmrouter_version
 from .routellm import fit_routellm, routellm_version
@@ -34,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class FittedPeer:
-    """fit_s: seconds of processor time of one fit, the median where there were several; embeddings are not counted.
+    """fit_s: seconds of processor time of the fit, embeddings not counted.
 
     knob: how lambda, which the router does not know, was given to it.
     """
@@ -67,19 +66,11 @@ def fit_peer(
     check_peers((name,))
     title = TITLES[name]
     embed(train.recording.prompts)
-    if name in KINDS:
-        lambdas = KINDS[name].lambdas
-        fits: list[tuple[float, Choose]] = []
-        seconds = []
-        for weight in lambdas:
-            progress(title, len(fits), len(lambdas))
-            files = folder / f"{name}-{weight:g}"
-            choose, took = fit_llmrouter(name, train, embed, weight, files, seed)
-            fits.append((weight, choose))
-            seconds.append(took)
-        policy = RefittedChoice(title, llmrouter_version(), train.model_names, tuple(fits))
-        return FittedPeer(policy, median(seconds), f"fitted for each of {len(lambdas)} lambdas")
     progress(title, 0, 1)
+    if name in KINDS:
+        chances, took = fit_llmrouter(name, train, embed, folder / name, seed)
+        policy = best_by_chance(title, llmrouter_version(), train, chances)
+        return FittedPeer(policy, took, "argmax(chance to be best - lambda x mean cost)")
     start = process_time()
     if name == "routellm":
         pair = fit_routellm(train, embed, folder / name, seed)

@@ -1,9 +1,9 @@
 """LLMRouter's routers (PyPI: llmrouter-lib) fitted on recorded outcomes: kNN, SVM, MLP, matrix factorisation, graph.
 
-Everything is its own code: the router classes read their data from files, its trainers fit, and its `route_single` or
-`route_batch` decide. Three functions of it that reach for the network or the disk are replaced: the embedding
-(Longformer from a model hub) by the one all peers share, the call of the chosen model by nothing, and the loading of
-the fitted model at each decision by the same, kept in memory.
+Its own classes read the data from files, its own trainers fit and its own models predict. What it does around a
+prediction is left out: the embedding (Longformer from a model hub; here the one all peers share), reading the fitted
+model from disk at each decision, and calling the model chosen. Where its code takes the argmax, the values
+themselves are taken, so that lambda can be put to them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -22,39 +21,32 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigurationError
-from ...policies.states import Ints
+from ...policies.states import Floats
 from ...tasks.outcomes import Outcomes
-from .choice import Choose, best_first, utility_QM
-from .embedding import INSTALL, Embed
+from .chances import Chances, best_first, softmax
+from .embedding import INSTALL, Embed, Vectors
 from .quiet import silence, variables
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One router of the package. hparam: its published defaults; None takes those written in its code.
-
-    lambdas: it is fitted once for each; fewer where a fit takes minutes.
-    """
+    """One router of the package. hparam: its published settings; what is not there is as its code has it."""
 
     module: str
     router: str
     trainer: str
     suffix: str
     hparam: Mapping[str, Any]
-    lambdas: tuple[float, ...]
 
 
-_MANY = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-_FEW = (0.0, 0.1, 10.0)
 KINDS: Mapping[str, Kind] = {
-    "knn": Kind("knnrouter", "KNNRouter", "KNNRouterTrainer", "pkl", {}, _MANY),
+    "knn": Kind("knnrouter", "KNNRouter", "KNNRouterTrainer", "pkl", {}),
     "svm": Kind(
         "svmrouter",
         "SVMRouter",
         "SVMRouterTrainer",
         "pkl",
-        {"kernel": "rbf", "C": 1.0, "gamma": "scale"},
-        _FEW,
+        {"kernel": "rbf", "C": 1.0, "gamma": "scale", "probability": True},
     ),
     "mlp": Kind(
         "mlprouter",
@@ -62,7 +54,6 @@ KINDS: Mapping[str, Kind] = {
         "MLPTrainer",
         "pkl",
         {"hidden_layer_sizes": [128, 64], "lr": 0.001, "epochs": 100, "batch_size": 32, "alpha": 0.0001},
-        _FEW,
     ),
     "mf": Kind(
         "mfrouter",
@@ -70,9 +61,8 @@ KINDS: Mapping[str, Kind] = {
         "MFRouterTrainer",
         "pkl",
         {"latent_dim": 128, "lr": 0.001, "epochs": 5, "noise_alpha": 0.0},
-        _FEW,
     ),
-    "graph": Kind("graphrouter", "GraphRouter", "GraphTrainer", "pt", {}, _FEW),
+    "graph": Kind("graphrouter", "GraphRouter", "GraphTrainer", "pt", {}),
 }
 
 
@@ -84,9 +74,9 @@ def llmrouter_version() -> str:
 
 
 def fit_llmrouter(
-    name: str, train: Outcomes, embed: Embed, cost_weight: float, folder: Path, seed: int = 0
-) -> tuple[Choose, float]:
-    """One fit on the utility at one lambda, and the seconds of processor time that its own code took.
+    name: str, train: Outcomes, embed: Embed, folder: Path, seed: int = 0
+) -> tuple[Chances, float]:
+    """The fitted router, and the seconds of processor time that its own code took.
 
     folder: for the files that its code reads and writes; a fit found there is used again. Raises ConfigurationError
     where the package is not installed.
@@ -95,36 +85,107 @@ def fit_llmrouter(
     with _importing():
         import torch
 
-        router_module = import_module(f"llmrouter.models.{kind.module}.router")
+        router_module: Any = import_module(f"llmrouter.models.{kind.module}.router")
         trainer_module = import_module(f"llmrouter.models.{kind.module}.trainer")
     torch.manual_seed(seed)
     np.random.seed(seed)  # its code draws from the global generators
-    config = _write_files(kind, train, embed, cost_weight, folder)
-    took = folder / "seconds.json"
+    config = _write_files(kind, train, embed, folder)
+    took, fitted = folder / "seconds.json", folder / f"fitted.{kind.suffix}"
     with silence():
         start = process_time()
         router = getattr(router_module, kind.router)(str(config))
         if not took.is_file():
             getattr(trainer_module, kind.trainer)(router, device="cpu").train()
             took.write_text(json.dumps(process_time() - start))
+        names, predict = _READERS[name](router, router_module, fitted)
+    column = [train.model_names.index(model) for model in names]
 
-    position = {model: i for i, model in enumerate(train.model_names)}
-    original = getattr(router_module, "load_model", None)
-    load = None if original is None else lru_cache(maxsize=1)(original)
+    def chances(queries: Sequence[str]) -> Floats:
+        with silence():
+            found = predict(embed(queries))
+        out = np.zeros((len(queries), len(train.model_names)))
+        out[:, column] = found
+        return out
 
-    def choose(queries: Sequence[str]) -> Ints:
-        with _replaced(router_module, _torch_embed(embed), load), silence():
-            rows = [{"query": query} for query in queries]
-            if name == "graph" and len(rows) > 1:
-                routed = router.route_batch(rows)
-            else:
-                routed = [router.route_single(row) for row in rows]
-        return np.array([position[row["model_name"]] for row in routed], np.int64)
-
-    return choose, float(json.loads(took.read_text()))
+    return chances, float(json.loads(took.read_text()))
 
 
-def _write_files(kind: Kind, train: Outcomes, embed: Embed, cost_weight: float, folder: Path) -> Path:
+Predict = Callable[[Vectors], Floats]
+"""Embeddings -> the chance of each model that the router knows."""
+
+
+def _estimator(router: Any, module: Any, fitted: Path) -> tuple[list[str], Predict]:
+    model = module.load_model(str(fitted))
+    return list(model.classes_), model.predict_proba
+
+
+def _perceptron(router: Any, module: Any, fitted: Path) -> tuple[list[str], Predict]:
+    import torch
+
+    router.load_model_path = str(fitted)
+    model, _ = router._load_mlp_model()
+
+    def predict(vectors: Vectors) -> Floats:
+        with torch.no_grad():
+            return softmax(model(torch.from_numpy(vectors)).double().numpy())
+
+    return [router.idx_to_model[i] for i in range(router.num_classes)], predict
+
+
+def _factorisation(router: Any, module: Any, fitted: Path) -> tuple[list[str], Predict]:
+    """It is trained on pairs: sigmoid(a - b) is the chance that a wins, so softmax is the chance to win them all
+    (Bradley and Terry 1952).
+    """
+    import torch
+
+    router.load_model_path = str(fitted)
+    model = router._load_mf_model()
+
+    def predict(vectors: Vectors) -> Floats:
+        with torch.no_grad():
+            rows = [model.score_all(model.project_text(torch.from_numpy(vector))) for vector in vectors]
+            return softmax(torch.stack(rows).double().numpy())
+
+    return list(router.model_to_idx), predict
+
+
+def _graph(router: Any, module: Any, fitted: Path) -> tuple[list[str], Predict]:
+    """Its `route_batch` and `route_single` build the graph of all training queries and the new ones; what they show
+    its network is watched for the predicted edges.
+    """
+    import torch
+
+    predictor = router.gnn_predictor
+    predictor.model.load_state_dict(torch.load(fitted, map_location="cpu"))
+    edges: list[Any] = []
+    predictor.model.register_forward_hook(lambda net, given, predicted: edges.append(predicted))
+
+    def predict(vectors: Vectors) -> Floats:
+        waiting = iter(torch.from_numpy(np.array(vectors)))
+        module.get_longformer_embedding = lambda text: next(waiting)
+        module.call_api = lambda *_, **__: {}
+        rows = [{"query": ""} for _ in vectors]
+        edges.clear()
+        if len(rows) == 1:
+            router.route_single(rows[0])
+        else:
+            router.route_batch(rows)
+        chance = edges[-1].reshape(len(rows), -1).double().numpy()
+        return np.asarray(chance / chance.sum(1, keepdims=True))
+
+    return list(router.model_names), predict
+
+
+_READERS: Mapping[str, Callable[[Any, Any, Path], tuple[list[str], Predict]]] = {
+    "knn": _estimator,
+    "svm": _estimator,
+    "mlp": _perceptron,
+    "mf": _factorisation,
+    "graph": _graph,
+}
+
+
+def _write_files(kind: Kind, train: Outcomes, embed: Embed, folder: Path) -> Path:
     """The package's input: embeddings, one row a (query, model), a configuration. Returns the path of the last."""
     import torch
     import yaml
@@ -132,7 +193,6 @@ def _write_files(kind: Kind, train: Outcomes, embed: Embed, cost_weight: float, 
     folder.mkdir(parents=True, exist_ok=True)
     vectors = torch.from_numpy(np.array(embed(train.recording.prompts)))
     torch.save(vectors, folder / "embeddings.pt")
-    utility = utility_QM(train, cost_weight)
     order = best_first(train).tolist()
     with (folder / "routing.jsonl").open("w", encoding="utf-8") as file:
         for q, query_id in enumerate(train.query_ids):
@@ -142,19 +202,19 @@ def _write_files(kind: Kind, train: Outcomes, embed: Embed, cost_weight: float, 
                         "query": query_id,
                         "embedding_id": q,
                         "model_name": train.model_names[m],
-                        "performance": float(utility[q, m]),
+                        "performance": float(train.score_QM[q, m]),
                     }
                     file.write(json.dumps(row) + "\n")
-    fitted = str(folder.resolve() / f"fitted.{kind.suffix}")
+    here = folder.resolve()
     config = {
         "data_path": {
-            "query_embedding_data": str(folder.resolve() / "embeddings.pt"),
-            "routing_data_train": str(folder.resolve() / "routing.jsonl"),
+            "query_embedding_data": str(here / "embeddings.pt"),
+            "routing_data_train": str(here / "routing.jsonl"),
         },
         "model_path": {
-            "ini_model_path": str(folder.resolve() / "none"),
-            "save_model_path": fitted,
-            "load_model_path": fitted,
+            "ini_model_path": str(here / "none"),
+            "save_model_path": str(here / f"fitted.{kind.suffix}"),
+            "load_model_path": str(here / "loaded already"),
         },
         "metric": {"weights": {"performance": 1}},
         "hparam": {**kind.hparam, **({"text_dim": vectors.shape[1]} if kind.module == "mfrouter" else {})},
@@ -163,30 +223,6 @@ def _write_files(kind: Kind, train: Outcomes, embed: Embed, cost_weight: float, 
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
-
-
-def _torch_embed(embed: Embed) -> Callable[[str], Any]:
-    import torch
-
-    return lambda text: torch.from_numpy(np.array(embed([text])[0]))
-
-
-@contextmanager
-def _replaced(
-    module: Any, embedding: Callable[[str], Any], load: Callable[..., Any] | None
-) -> Iterator[None]:
-    """The names are put back: every fit of one kind shares the module."""
-    new: dict[str, Any] = {"get_longformer_embedding": embedding, "call_api": lambda *_, **__: {}}
-    if load is not None:
-        new["load_model"] = load
-    old = {name: getattr(module, name) for name in new if hasattr(module, name)}
-    for name in old:
-        setattr(module, name, new[name])
-    try:
-        yield
-    finally:
-        for name, value in old.items():
-            setattr(module, name, value)
 
 
 @contextmanager
