@@ -251,11 +251,22 @@ def test_the_command_writes_a_report_without_any_peer(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(command)
     folder = write_outcomes(tmp_path / "made-up", three_topics(queries=60))
-    options = ["--models", "all", "--peers", "none", "--bootstrap", "20", "--timed", "3"]
+    options = [
+        "--policy",
+        "static",
+        "--models",
+        "all",
+        "--peers",
+        "none",
+        "--bootstrap",
+        "20",
+        "--timed",
+        "3",
+    ]
     result = CliRunner().invoke(app, ["--outcomes", str(folder), "--out", str(tmp_path / "out"), *options])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "bench.md").is_file()
-    assert "| kNN |" in result.output
+    assert "| **static (judged)** |" in result.output
     result = CliRunner().invoke(app, ["--outcomes", str(folder), "--out", str(tmp_path), "--peers", "nobody"])
     assert isinstance(result.exception, ConfigurationError)
 
