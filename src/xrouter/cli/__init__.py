@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
-from . import ask, collect, demo, evaluate, models, report, serve, train
+from . import ask, bench, collect, demo, evaluate, models, report, serve, train
 
 app = typer.Typer(
     name="xrouter",
@@ -46,6 +46,7 @@ for _command in (
     collect.collect,
     train.train,
     evaluate.evaluate,
+    bench.bench,
 ):
     app.command()(_command)
 

@@ -95,7 +95,7 @@ def evaluate(
     chosen = choose(load_outcomes(outcomes), pool, datasets)
     train = chosen.split("train")
     policies = load_policies(policy or [None], train, chosen.name, split, seed)
-    with _progress() as progress:
+    with progress_bar() as progress:
         found = judge(
             chosen,
             policies=policies,
@@ -235,7 +235,7 @@ def _short(value: Interval, form: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
