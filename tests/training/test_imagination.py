@@ -69,7 +69,8 @@ def test_half_of_the_worlds_are_imagined_and_queries_without_answers_stay_withou
     data = training_set(outcomes, policy.encoder, policy.profiles, max_turns=3, seed=0)
     query = np.arange(80).repeat(20)
     for share, low, high in ((0.0, 1.0, 1.0), (0.5, 0.45, 0.7), (1.0, 0.0, 0.35)):
-        score, answer = outcomes_of(data, query, share, np.random.default_rng(2))
+        rng = np.random.default_rng(2)
+        score, answer = outcomes_of(data, query, rng.random(len(query)) >= share, rng)
         as_recorded = (score == outcomes.score_QM[query]).all(1)
         assert low <= as_recorded.mean() <= high
         assert (answer[query % 2 == 0] == -1).all()

@@ -125,8 +125,11 @@ def test_recorded_choices_are_chained_and_know_only_scores_of_their_pool(data: T
     assert (choices.next_N[followed] > np.flatnonzero(followed)).all()
     inside = choices.in_pool_NM1[:, :, 0] > 0
     truth = drawn.score_BM[choices.episode_N]
-    np.testing.assert_array_equal(choices.score_NM[inside], truth[inside])
-    assert np.isnan(choices.score_NM[~inside]).all()
+    recorded = inside & drawn.recorded_B[choices.episode_N, None]
+    np.testing.assert_array_equal(choices.score_NM[recorded], truth[recorded])
+    assert np.isnan(choices.score_NM[~recorded]).all()
+    assert recorded.any()
+    assert (inside & ~recorded).any()
     assert inside.any(1).all()
     assert not inside.all()
 
@@ -198,7 +201,9 @@ def test_the_greedy_policy_trains_on_the_episodes_it_serves(policy: NetworkPolic
         replay = Replay(record, max_turns)
         states = replay.start(query, weight)
         prior = policy.prior(text[query], states)
-        drawn = Draw(query, record.rows(query), OUTCOMES.score_QM[query], states, prior)
+        drawn = Draw(
+            query, record.rows(query), OUTCOMES.score_QM[query], np.ones(len(query), bool), states, prior
+        )
         tensors = {name: torch.from_numpy(value) for name, value in policy.parameters.items()}
         played = play(
             drawn,

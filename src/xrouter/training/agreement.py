@@ -19,31 +19,46 @@ UNSEEN_SAME = (0.25, 1.0)
 UNSEEN_PAIRS = 10.0
 FIRST_LOADINGS = (1.2, 0.3)
 LOADING_STEPS, LOADING_BATCH, LOADING_PENALTY = 250, 512, 0.02
+STRENGTH = 6.0
+"""How fast a model's weight falls with its mean score: by a half for every 0.12 below the best."""
 RIGHT = 0.5
 """A score above this counts as right."""
 
 
-def agreeing_pairs(score_QM: Floats, answer_QM: Ints, *, right: bool) -> tuple[Floats, Floats]:
-    """Per query, the pairs of answers that are both right (or both wrong): how many are equal, and how many there are."""
+def agreeing_pairs(
+    score_QM: Floats, answer_QM: Ints, *, right: bool, weight_M: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Per query, the pairs of answers that are both right (or both wrong): how many are equal, and how many there are.
+
+    A pair counts as the product of its models' weights; 1 without them.
+    """
     side_QM = (answer_QM >= 0) & ((score_QM > RIGHT) == right) & ~np.isnan(score_QM)
-    classes = int(answer_QM.max(initial=0)) + 1
-    count_Q = side_QM.sum(1)
+    weight_QM = np.where(side_QM, 1.0 if weight_M is None else weight_M, 0.0)
     equal_Q = np.zeros(len(score_QM))
-    for of_class in range(classes):
-        size_Q = (side_QM & (answer_QM == of_class)).sum(1)
-        equal_Q += size_Q * (size_Q - 1) / 2
-    return equal_Q, count_Q * (count_Q - 1) / 2.0
+    for of_class in range(int(answer_QM.max(initial=0)) + 1):
+        equal_Q += _pairs(np.where(answer_QM == of_class, weight_QM, 0.0))
+    return equal_Q, _pairs(weight_QM)
+
+
+def _pairs(weight_QM: Floats) -> Floats:
+    pairs_Q: Floats = (weight_QM.sum(1) ** 2 - (weight_QM**2).sum(1)) / 2.0
+    return pairs_Q
 
 
 def fit_same(text_QD: NDArray[np.floating], score_QM: Floats, answer_QM: Ints) -> NDArray[np.float64]:
-    """same_2D of `Profiles`: ridge regressions of each query's share of equal pairs, weighted by its pairs."""
+    """same_2D of `Profiles`: ridge regressions of each query's share of equal pairs, weighted by its pairs.
+
+    Strong models count for more: they are asked together most often, and are wrong in the same way more often.
+    """
     features = np.asarray(text_QD, np.float64)
+    mean_M = np.nan_to_num(np.nansum(score_QM, 0) / np.maximum((~np.isnan(score_QM)).sum(0), 1))
+    weight_M = np.exp(STRENGTH * (mean_M - mean_M.max()))
     rows = []
     for right, unseen in zip((False, True), UNSEEN_SAME, strict=True):
-        equal_Q, pairs_Q = agreeing_pairs(score_QM, answer_QM, right=right)
+        equal_Q, pairs_Q = agreeing_pairs(score_QM, answer_QM, right=right, weight_M=weight_M)
         mean = (equal_Q.sum() + unseen * UNSEEN_PAIRS) / (pairs_Q.sum() + UNSEEN_PAIRS)
-        weight_Q = pairs_Q / max(float(pairs_Q.max(initial=0.0)), 1.0)
-        share_Q = np.where(pairs_Q > 0, equal_Q / np.maximum(pairs_Q, 1.0), mean)
+        weight_Q = pairs_Q / max(float(pairs_Q.max(initial=0.0)), 1e-9)
+        share_Q = np.where(pairs_Q > 1e-9, equal_Q / np.maximum(pairs_Q, 1e-9), mean)
         weighted = features * weight_Q[:, None]
         row = np.linalg.solve(
             weighted.T @ features + RIDGE * np.eye(features.shape[1]), weighted.T @ (share_Q - mean)

@@ -39,12 +39,12 @@ class TrainingConfig:
     reward: RewardName = "linear"
     success_bonus: float = 1.0
     penalty_cap: float = 0.8
-    warm_steps: int = 120
+    warm_steps: int = 20
     warm_batch: int = 768
     warm_learning_rate: float = 2e-3
     exploration: float = 0.25
     algorithm: Algorithm = "dapo"
-    dapo_steps: int = 400
+    dapo_steps: int = 240
     groups: int = 128
     group_size: int = 8
     learning_rate: float = 7e-4

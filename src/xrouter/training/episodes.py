@@ -70,12 +70,14 @@ class Draw:
     """B episodes before their first choice; `repeat` in a row are equal.
 
     world: what calling would show, one row an episode. score_BM: its answer key, NaN where a model is absent.
+    recorded_B: False where that world is imagined.
     query_B: the recorded queries they come from.
     """
 
     query_B: Ints
     world: Recording
     score_BM: Floats
+    recorded_B: Bools
     states: States
     prior: Prior
     repeat: int = 1
@@ -94,9 +96,10 @@ def draw(
     factor_BM[rng.random(B) < sampling.full_pool_share] = 1.0
     hidden_BM = rng.random((B, M)) < sampling.unmeasured_share
     noise_BM = sampling.skill_noise * rng.standard_normal((B, M))
-    score_BM, answer_BM = outcomes_of(data, query_B, sampling.imagined_share, rng)
+    recorded_B = rng.random(B) >= sampling.imagined_share
+    score_BM, answer_BM = outcomes_of(data, query_B, recorded_B, rng)
 
-    query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM, score_BM, answer_BM = (
+    query_B, weight_B, kept_BM, factor_BM, hidden_BM, noise_BM, score_BM, answer_BM, recorded_B = (
         np.repeat(value, repeat, axis=0)
         for value in (
             query_B,
@@ -107,6 +110,7 @@ def draw(
             noise_BM,
             score_BM,
             answer_BM,
+            recorded_B,
         )
     )
     recorded = data.outcomes.recording.rows(query_B)
@@ -123,15 +127,15 @@ def draw(
         cost_BM=base.cost_BM * factor_BM,
     )
     states = replace(states, allowed_BM=states.allowed_BM & kept_BM)
-    return Draw(query_B, world, score_BM, states, prior, repeat)
+    return Draw(query_B, world, score_BM, recorded_B, states, prior, repeat)
 
 
 def outcomes_of(
-    data: TrainingSet, query_B: Ints, imagined_share: float, rng: np.random.Generator
+    data: TrainingSet, query_B: Ints, recorded_B: Bools, rng: np.random.Generator
 ) -> tuple[Floats, Ints]:
-    """(score_BM, answer_BM) of these queries, some of them imagined; a query without answers has none then either."""
+    """(score_BM, answer_BM) of these queries, as recorded or imagined; a query without answers has none then either."""
     score_BM, answer_BM = data.outcomes.score_QM[query_B], data.outcomes.recording.answer_QM[query_B]
-    imagined_B1 = rng.random((len(query_B), 1)) < imagined_share
+    imagined_B1 = ~recorded_B[:, None]
     new_score_BM, new_answer_BM = imagine(data.prior.rows(query_B), rng)
     new_answer_BM = np.where((answer_BM >= 0).any(1, keepdims=True), new_answer_BM, -1)
     return (
@@ -153,7 +157,8 @@ class Choices:
     """N recorded choices, as the network saw them.
 
     value_NA: of each choice when it was made, FORBIDDEN where illegal.
-    episode_N: which episode of the batch. score_NM: the answer key, for the loss alone; NaN outside the pool.
+    episode_N: which episode of the batch. score_NM: the answer key, for the answer loss alone; NaN outside the
+    pool and in imagined worlds, which hold nothing to learn about answers that `inference` does not say.
     """
 
     x_NMF: Floats32
@@ -221,7 +226,7 @@ def play(
                 picked_N=picked,
                 value_NA=now.value_BA,
                 episode_N=active,
-                score_NM=np.where(in_pool, drawn.score_BM[active], np.nan),
+                score_NM=np.where(in_pool & drawn.recorded_B[active, None], drawn.score_BM[active], np.nan),
             )
         )
 
