@@ -35,11 +35,10 @@ from xrouter.training.trainer import Trainer, hold_out, prepare
 
 FOLD = 100
 HELD_OUT = 0.2
-STEPS: Mapping[str, Any] = {"warm_steps": 20, "dapo_steps": 200}
 ABLATION: Mapping[str, Mapping[str, Any]] = {
     "as it ships": {},
     "no training (hand-made start)": {"warm_steps": 0, "dapo_steps": 1, "learning_rate": 0.0},
-    "warm start alone": {"warm_steps": 120, "dapo_steps": 0},
+    "warm start alone": {"dapo_steps": 0},
     "fitted values, as long": {"warm_steps": 420, "dapo_steps": 0},
     "REINFORCE": {"algorithm": "reinforce"},
     "GRPO": {"algorithm": "grpo"},
@@ -105,7 +104,7 @@ def ablation(folders: Sequence[Path], seeds: Sequence[int], log: Log, variants: 
                 key = {"set": folder.name, "variant": name, "seed": seed}
                 if log.has(**key):
                     continue
-                config = TrainingConfig.from_dict({**STEPS, **ABLATION[name], "seed": seed})
+                config = TrainingConfig.from_dict({**ABLATION[name], "seed": seed})
                 started = time.perf_counter()
                 policy = trained([train], config)
                 seconds = time.perf_counter() - started
@@ -125,7 +124,7 @@ def unseen_models(folders: Sequence[Path], seeds: Sequence[int], log: Log) -> No
         for seed in seeds:
             if log.has(set=folder.name, seed=seed):
                 continue
-            config = TrainingConfig.from_dict({**STEPS, "seed": seed})
+            config = TrainingConfig(seed=seed)
             before = trained([train.pool(old)], config)
             policies: dict[str, ArrayPolicy] = {"trained with them": trained([train], config)}
             for count in (0, 20, 50, 100):
@@ -172,7 +171,7 @@ def unseen_benchmarks(folders: Sequence[Path], seeds: Sequence[int], log: Log) -
             for seed in seeds:
                 if log.has(set=folder.name, dataset=dataset, seed=seed):
                     continue
-                config = TrainingConfig.from_dict({**STEPS, "seed": seed})
+                config = TrainingConfig(seed=seed)
                 here, there = train.datasets_named([dataset]), held.datasets_named([dataset])
                 policies = {
                     "never saw it": trained([train.datasets_named(others)], config),

@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being played, points done and points in all."""
 
 
-def sweep(points: int = 48, highest: float = 1e4, lowest: float = 1e-3) -> tuple[float, ...]:
+def sweep(points: int = 96, highest: float = 1e4, lowest: float = 1e-3) -> tuple[float, ...]:
     """0 and this many log-spaced cost weights, rounded to six digits."""
     return (0.0, *(float(f"{weight:.6g}") for weight in np.geomspace(lowest, highest, points)))
 

@@ -72,6 +72,18 @@ class Prior:
     loadings_ME: Floats
     reference_cost: float
 
+    def columns(self, index: Ints) -> Prior:
+        """These models only; the unit of cost stays the whole pool's."""
+        return Prior(
+            self.chance_BM[:, index],
+            self.tokens_BM[:, index],
+            self.cost_BM[:, index],
+            self.known_BM[:, index],
+            self.same_B2,
+            self.loadings_ME[index],
+            self.reference_cost,
+        )
+
     def rows(self, index: Ints | Bools) -> Prior:
         return Prior(
             self.chance_BM[index],

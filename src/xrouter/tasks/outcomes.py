@@ -152,12 +152,15 @@ class Outcomes:
                     f"{self.name}: no outcomes of {', '.join(missing)}; it has {', '.join(known)}"
                 )
             index = [known[name] for name in names]
-        columns = np.asarray(index, np.int64)
+        return self.columns(np.asarray(index, np.int64))
+
+    def columns(self, index: NDArray[np.int64]) -> Outcomes:
+        """These models only, in this order."""
         return replace(
             self,
             core=tuple(self.core[i] for i in index),
-            recording=self.recording.columns(columns),
-            score_QM=self.score_QM[:, columns],
+            recording=self.recording.columns(index),
+            score_QM=self.score_QM[:, index],
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from ..episodes.episode import DEFAULT_MAX_TURNS
 from ..errors import ConfigurationError
 from ..policies.network import HIDDEN
 from .episodes import Sampling
@@ -31,7 +32,7 @@ class TrainingConfig:
     """
 
     seed: int = 0
-    max_turns: int = 3
+    max_turns: int = DEFAULT_MAX_TURNS
     dimensions: int = 128
     landmarks: int = 256
     vocabulary: int = 24_000
@@ -44,7 +45,7 @@ class TrainingConfig:
     warm_learning_rate: float = 2e-3
     exploration: float = 0.25
     algorithm: Algorithm = "dapo"
-    dapo_steps: int = 240
+    dapo_steps: int = 200
     groups: int = 128
     group_size: int = 8
     learning_rate: float = 7e-4

@@ -41,6 +41,12 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.outcomes)
 
+    def columns(self, index: Ints) -> TrainingSet:
+        """These models only."""
+        return TrainingSet(
+            self.outcomes.columns(index), self.prior.columns(index), self.guess_QM[:, index], self.max_turns
+        )
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -49,7 +55,7 @@ class Sampling:
     Lambda is log-uniform between the bounds; within the narrower focus, where quality and cost really compete,
     with probability `focus_share`; and 0 with probability `free_share`. Noise on the prior's logits and jitter of
     the prices keep the network from recognising training queries by them. `imagined_share` of the groups play on
-    outcomes drawn anew (see `imagination`) instead of the recorded ones.
+    outcomes drawn anew (see `imagination`) instead of the recorded ones. A batch shows at most `most_models` of the pool.
     """
 
     min_weight: float = 3e-3
@@ -63,6 +69,7 @@ class Sampling:
     unmeasured_share: float = 0.1
     skill_noise: float = 0.35
     imagined_share: float = 0.5
+    most_models: int = 32
 
 
 @dataclass(frozen=True, eq=False)

@@ -322,7 +322,11 @@ class Trainer:
 
     def _some_set(self) -> TrainingSet:
         sets = self.prepared.training
-        return sets[int(self.rng.integers(len(sets)))]
+        data = sets[int(self.rng.integers(len(sets)))]
+        models, most = len(data.outcomes.models), self.config.sampling.most_models
+        if models <= most:
+            return data
+        return data.columns(np.sort(self.rng.choice(models, most, replace=False)))
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
