@@ -1,11 +1,11 @@
 """A new model joins by a few dozen probe questions: its profile is read off the profiles of the models known.
 
-Axes: P probes, N profiled models, D text features.
+Axes: P probes, N profiled models, K = N + 1 directions, D text features.
 
-A Gaussian process whose covariance comes from the known models: the new model's skill is their mean, plus a level of
-its own, plus a weighted sum of how each of them differs from that mean (the function space view of Bayesian linear
-regression, Rasmussen and Williams, 2006, section 2.2). With no probe that is the mean at the expected level; each
-known model is one draw of the prior.
+Bayesian linear regression in the space that the known models span: the new model's skill is their mean, plus a level
+of its own, plus a weighted sum of how each of them differs from that mean, all weights Gaussian (Rasmussen and
+Williams, 2006, section 2.1). With no probe that is the mean at the expected level; each known model is one draw of the
+prior.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def _without(profiles: Profiles, names: set[str]) -> Profiles:
     )
 
 
-def _joined(known: NDArray[np.float32], rows: Sequence[Floats | NDArray[np.float32] | float]) -> NDArray[np.float32]:
+def _joined(
+    known: NDArray[np.float32], rows: Sequence[Floats | NDArray[np.float32] | float]
+) -> NDArray[np.float32]:
     return np.concatenate([known, np.array(rows, np.float32)])
 
 
@@ -122,14 +124,18 @@ def posterior_row(
     noise: float,
     level_variance: float,
 ) -> Floats:
-    """Posterior mean of the new model's row of weights. level: expected shift from the known models' mean."""
+    """Posterior mean of the new model's row of weights. level: expected shift from the known models' mean.
+
+    noise: variance of one target. The first text feature is the constant.
+    """
     rows = np.asarray(rows_ND, np.float64)
     mean_D = rows.mean(0)
-    apart_ND = rows - mean_D
-    basis_PN = text_PD @ apart_ND.T
-    kernel_PP = basis_PN @ basis_PN.T / len(rows) + level_variance
-    residual_P = target_P - text_PD @ mean_D - level
-    dual_P = np.linalg.solve(kernel_PP + noise * np.eye(len(target_P)), residual_P)
-    row_D: Floats = mean_D + apart_ND.T @ (basis_PN.T @ dual_P) / len(rows)
-    row_D[0] += level + level_variance * float(dual_P.sum())
+    expected_D = mean_D.copy()
+    expected_D[0] += level
+    own_level_1D = np.sqrt(level_variance) * np.eye(1, rows.shape[1])
+    directions_KD = np.concatenate([(rows - mean_D) / np.sqrt(len(rows)), own_level_1D])
+    design_PK = text_PD @ directions_KD.T
+    precision_KK = design_PK.T @ design_PK + noise * np.eye(len(directions_KD))
+    weight_K = np.linalg.solve(precision_KK, design_PK.T @ (target_P - text_PD @ expected_D))
+    row_D: Floats = expected_D + weight_K @ directions_KD
     return row_D
