@@ -33,7 +33,9 @@ def policy() -> NetworkPolicy:
     return fitted_policy(OUTCOMES)
 
 
-def probes_of(policy: NetworkPolicy, model: str, count: int, seed: int = 0, data: Outcomes = OUTCOMES) -> Probes:
+def probes_of(
+    policy: NetworkPolicy, model: str, count: int, seed: int = 0, data: Outcomes = OUTCOMES
+) -> Probes:
     (drawn,) = draw_probes(data, [model], policy.encoder, count, seed)
     return drawn.probes
 

@@ -170,7 +170,9 @@ def starting_values(
     handing over, the best of what is at hand or listed.
     """
     prior, states = view.prior, view.states
-    chance_BM = 1.0 / (1.0 + np.exp(-np.clip(logit(_inside(view.inference.chance_BM)) + correct_BM, -12.0, 12.0)))
+    chance_BM = 1.0 / (
+        1.0 + np.exp(-np.clip(logit(_inside(view.inference.chance_BM)) + correct_BM, -12.0, 12.0))
+    )
     weight = states.cost_weight_B / prior.reference_cost
     spent_B = weight * (states.cost_BM.sum(1) + (prior.cost_BM * pending_BM).sum(1))
     worth_BM = np.where(states.responded_BM, chance_BM, np.maximum(chance_BM, view.inference.after_BM))

@@ -98,7 +98,10 @@ def _blank(states: States) -> Choices:
 
 def _rows(choices: Choices, index: Bools) -> Choices:
     return Choices(
-        choices.call_BM[index], choices.select_B[index], choices.confidence_B[index], choices.familiar_B[index]
+        choices.call_BM[index],
+        choices.select_B[index],
+        choices.confidence_B[index],
+        choices.familiar_B[index],
     )
 
 

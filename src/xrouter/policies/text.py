@@ -25,7 +25,16 @@ MAX_CHARACTERS = 1000
 _WORD = re.compile(r"\w+|[^\w\s]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _COUNTED = ("\n", "\\", "(", "=", ",", "{", '"', ":", "?", "`", "_")
-SHAPE = ("characters", "words", "numbers", "digits", *_COUNTED, "word length", "distinct words", "largest number")
+SHAPE = (
+    "characters",
+    "words",
+    "numbers",
+    "digits",
+    *_COUNTED,
+    "word length",
+    "distinct words",
+    "largest number",
+)
 MAX_SHAPE_CHARACTERS = 20_000
 MAX_NUMBERS = 40
 SHAPE_WEIGHT = 0.1
