@@ -49,6 +49,8 @@ class Answer:
     reference_cost_usd: what `reference_model` alone would have cost, estimated unless it was called.
     savings: share of the reference cost that was saved; below zero if more was spent; None without a reference cost.
     confidence: the policy's probability that the answer is right, None where it has none.
+    outside_training: the request is unlike all that the policy was trained on: it chose the route that is good on
+        average there, and its confidence is a guess.
     usage: tokens of the whole episode.
     degraded: why the answer is not what the policy wanted; None if it is.
     simulated: True where a model that only pretends was asked.
@@ -72,6 +74,7 @@ class Answer:
     degraded: str | None
     simulated: bool
     episode: Episode
+    outside_training: bool = False
 
     @classmethod
     def of(cls, episode: Episode, entry: EpisodeEntry) -> Answer:
@@ -97,6 +100,7 @@ class Answer:
             degraded=episode.degraded,
             simulated=entry.simulated,
             episode=episode,
+            outside_training=episode.outside_training,
         )
 
 

@@ -214,6 +214,7 @@ async def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_rows(tmp_path
     await ledger.book(episode_entry("old"), [call_entry("old", "c1")])
     await ledger.aclose()
     with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE episodes DROP COLUMN outside_training")
         connection.execute("ALTER TABLE episodes DROP COLUMN target_quality")
         connection.execute("UPDATE schema_version SET version = 1")
         connection.commit()

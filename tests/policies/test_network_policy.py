@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from synthetic import synthetic_outcomes
 
 from xrouter.catalog.price import Price, Rates
 from xrouter.policies.arrays import ServedPolicy
+from xrouter.policies.checkpoint import Provenance, load_network, save_network
 from xrouter.policies.features import FEATURES, features, look
 from xrouter.policies.network import MAX_CALLS_PER_TURN, NetworkPolicy, Payoff, forward, pool_masks
 from xrouter.policies.states import Choices, Floats, States
@@ -273,3 +275,51 @@ def test_what_a_choice_is_worth(payoff: Payoff, chance: float, penalty: float, w
 def test_serving_it_reports_its_name_and_version(policy: NetworkPolicy) -> None:
     served = ServedPolicy(policy)
     assert (served.name, served.version) == ("network", "test")
+
+
+UNLIKE_TRAINING = ("", "zxqv wrtpk bnmlo", "日本の首都はどこにありますか", "Ποιος έγραψε την Οδύσσεια")
+
+
+def test_gibberish_and_other_scripts_are_unfamiliar_and_training_prompts_are_not(
+    policy: NetworkPolicy,
+) -> None:
+    states = random_states(np.random.default_rng(1), MODELS, len(UNLIKE_TRAINING))
+    assert not policy.decide(policy.encode(UNLIKE_TRAINING), states).familiar_B.any()
+    prompts = OUTCOMES.recording.prompts
+    states = random_states(np.random.default_rng(1), MODELS, len(prompts))
+    assert policy.decide(policy.encode(prompts), states).familiar_B.mean() > 0.98
+
+
+def test_a_stored_policy_still_knows_its_training_prompts(policy: NetworkPolicy, tmp_path: Path) -> None:
+    save_network(policy, tmp_path / "policy.npz", Provenance())
+    encoder = load_network(tmp_path / "policy.npz").encoder
+    assert encoder.familiar_B(encoder.encode(OUTCOMES.recording.prompts)).mean() > 0.98
+    assert not encoder.familiar_B(encoder.encode(UNLIKE_TRAINING)).any()
+
+
+@pytest.mark.parametrize("name", ["policy", "wild"])
+def test_unfamiliar_queries_are_decided_as_the_typical_query(name: str) -> None:
+    policy = _cached(name)
+    count = 60
+    states = random_states(np.random.default_rng(2), MODELS, count)
+    mixed = some_text(policy, count)
+    strange = np.arange(count) % 3 == 0
+    mixed[strange] = policy.encode(UNLIKE_TRAINING[1:2])
+    certain = replace(policy.encoder, familiar=-1.0)
+    trusting = NetworkPolicy(certain, policy.profiles, policy.parameters, policy.payoff)
+    stand_in = np.where(strange[:, None], policy.profiles.typical_D, mixed)
+    choices = policy.decide(mixed, states)
+    assert choices.call_BM.any()
+    np.testing.assert_array_equal(choices.familiar_B[strange], False)
+    # of the others, those that the policy holds for familiar are decided on their own features
+    kept = strange | choices.familiar_B
+    assert kept.sum() > 0.9 * count
+    expected = trusting.decide(stand_in, states)
+    assert expected.familiar_B.all()
+    for field in ("call_BM", "select_B", "confidence_B"):
+        np.testing.assert_array_equal(getattr(choices, field)[kept], getattr(expected, field)[kept])
+
+
+def test_choices_without_a_flag_are_familiar() -> None:
+    choices = Choices(np.zeros((3, 2), bool), np.full(3, -1), np.full(3, np.nan))
+    assert choices.familiar_B.tolist() == [True] * 3

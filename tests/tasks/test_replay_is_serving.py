@@ -127,6 +127,7 @@ def assert_same_episodes(
             called = [record.models[m].name for m in np.flatnonzero(turns == turn)]
             assert [response.model for response in step.responses] == called, (q, turn)
         assert turns.max(initial=0) <= len(episode.steps)
+        assert episode.outside_training == (not replayed.familiar_B[q]), q
         source = int(replayed.answer_from_B[q])
         handed_over = None if source < 0 else record.models[source].name
         assert (episode.answer_from.model if episode.answer_from else None) == handed_over, q
@@ -200,6 +201,17 @@ def test_caps_are_tight_enough_to_refuse_and_to_cut() -> None:
     assert tight.called_BM.sum() < free.called_BM.sum()
     assert (tight.whole_answer_from_B < tight.answer_from_B).any()
     assert not free.cut_BM.any()
+
+
+@pytest.mark.parametrize("target", [None, 0.7])
+@pytest.mark.parametrize("name", ["network", "wild network"])
+def test_queries_outside_training_replay_as_they_are_served(name: str, target: float | None) -> None:
+    few = OUTCOMES.rows(range(20))
+    strange = ("zxqv wrtpk", "日本の首都はどこにありますか", *few.recording.prompts[2:])
+    few = replace(few, recording=replace(few.recording, prompts=strange))
+    replayed = assert_same_episodes(POLICIES[name], few, 0.05, 3, target)
+    assert not replayed.familiar_B[:2].any()
+    assert replayed.familiar_B[2:].any()
 
 
 def test_a_cap_and_a_target_together() -> None:

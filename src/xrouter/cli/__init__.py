@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
-from . import ask, bench, collect, demo, evaluate, models, report, serve, train
+from . import ask, bench, collect, demo, evaluate, models, probe, report, serve, train
 
 app = typer.Typer(
     name="xrouter",
@@ -42,13 +42,17 @@ for _command in (
     ask.ask,
     demo.demo,
     report.report,
-    models.models,
     collect.collect,
     train.train,
     evaluate.evaluate,
     bench.bench,
 ):
     app.command()(_command)
+
+_models = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+_models.callback()(models.models)
+_models.command()(probe.probe)
+app.add_typer(_models, name="models")
 
 
 def main() -> None:

@@ -80,7 +80,8 @@ def summary(answer: Answer) -> str:
         f"cost        ${answer.cost_usd:f}   ({answer.reference_model} alone: ${answer.reference_cost_usd:f})",
     ]
     if answer.confidence is not None:
-        lines.append(f"confidence  {answer.confidence:.0%}")
+        guess = ", a guess: unlike all that the policy was trained on" if answer.outside_training else ""
+        lines.append(f"confidence  {answer.confidence:.0%}{guess}")
     if answer.degraded:
         lines.append(f"degraded    {answer.degraded}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -59,25 +60,36 @@ def collect(
 
         xrouter collect --tasks prompts.jsonl --out outcomes/mine --max-cost-usd 10 --resume
     """
-    try:
-        import pyarrow  # noqa: F401  before a cent is spent
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            "xrouter collect writes parquet files: pip install 'xrouter[evaluate]'"
-        ) from error
-    from ..catalog.catalog import Catalog
-    from ..providers.build import build_pool
-    from ..settings import load_settings
+    require_pyarrow("xrouter collect")
     from ..tasks.collection import Limits
     from ..tasks.sources import load_tasks
 
-    limits = Limits(_dollars(max_cost_usd), concurrency, max_output_tokens, timeout)
+    limits = Limits(dollars(max_cost_usd), concurrency, max_output_tokens, timeout)
     wanted = load_tasks(tasks, 200 if n is None and not tasks.endswith(".jsonl") else n, seed)
+    names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+    run_collection(wanted, named_pool(names, config), out, limits, test_share=test_share, resume=resume)
+
+
+def require_pyarrow(command: str) -> None:
+    """Raises ConfigurationError before a cent is spent on outcomes that cannot be written."""
+    try:
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{command} reads and writes parquet files: pip install 'xrouter[evaluate]'"
+        ) from error
+
+
+def named_pool(names: Sequence[str] | None, config: Path | None) -> Pool:
+    """These models of the catalog, None for the settings' pool. Raises as `build_pool` does."""
+    from ..catalog.catalog import Catalog
+    from ..providers.build import build_pool
+    from ..settings import load_settings
+
     settings = load_settings(config)
-    if models is not None:
-        settings = replace(settings, pool=tuple(name.strip() for name in models.split(",") if name.strip()))
-    pool = build_pool(settings, Catalog.load(settings), os.environ)
-    run_collection(wanted, pool, out, limits, test_share=test_share, resume=resume)
+    if names is not None:
+        settings = replace(settings, pool=tuple(names))
+    return build_pool(settings, Catalog.load(settings), os.environ)
 
 
 def run_collection(
@@ -155,7 +167,8 @@ def _report(ended: Collected, summary: Summary, journal: Journal, limits: Limits
         )
 
 
-def _dollars(text: str) -> Decimal:
+def dollars(text: str) -> Decimal:
+    """The value of --max-cost-usd. Raises ConfigurationError where it is no finite number."""
     try:
         value = Decimal(text)
     except InvalidOperation:

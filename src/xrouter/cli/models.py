@@ -32,6 +32,7 @@ class Reach:
 
 
 def models(
+    context: typer.Context,
     check: Annotated[
         bool, typer.Option("--check", help="Ask each endpoint that has its key whether it answers.")
     ] = False,
@@ -50,7 +51,11 @@ def models(
         xrouter models --pool
 
         xrouter models --check --json
+
+        xrouter models probe --help
     """
+    if context.invoked_subcommand is not None:
+        return
     env = os.environ
     settings = load_settings(config, env)
     catalog = Catalog.load(settings)

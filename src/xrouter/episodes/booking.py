@@ -62,6 +62,7 @@ def entries(
         latency_s=episode.latency_s,
         cost_weight=episode.preference.cost_weight,
         target_quality=episode.preference.target_quality,
+        outside_training=episode.outside_training,
         error=None if error is None else _describe(error),
         degraded=episode.degraded,
         simulated=any(call.simulated for call in calls),

@@ -96,6 +96,8 @@ class Decision:
     """An action, how sure the policy is that the answer it would now give is right, and what deciding cost.
 
     confidence: probability in 0..1, or None where the policy has none.
+    outside_training: the request is unlike all that the policy was trained on, so the decision is the safe one and
+        the confidence a guess.
     policy_model: the model that decided, where a language model did; its tokens are booked like any call.
     """
 
@@ -104,6 +106,7 @@ class Decision:
     usage: Usage = field(default_factory=Usage)
     policy_model: Model | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    outside_training: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,11 @@ class Episode:
     @property
     def responses(self) -> tuple[Response, ...]:
         return tuple(response for step in self.steps for response in step.responses)
+
+    @property
+    def outside_training(self) -> bool:
+        """Whether the policy said that the request is unlike all that it was trained on."""
+        return any(step.decision.outside_training for step in self.steps)
 
     @property
     def calls(self) -> tuple[str, ...]:

@@ -27,7 +27,10 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """turn_WQM: the turn (from 1) in which a model was asked, 0 if never. answer_from_WQ: -1 for none."""
+    """turn_WQM: the turn (from 1) in which a model was asked, 0 if never. answer_from_WQ: -1 for none.
+
+    outside_Q: queries that the policy itself called unlike all that it was trained on.
+    """
 
     models: tuple[str, ...]
     query_ids: tuple[str, ...]
@@ -35,6 +38,7 @@ class Decisions:
     turn_WQM: NDArray[np.int8]
     answer_from_WQ: Ints
     confidence_WQ: Floats
+    outside_Q: Bools
 
     @property
     def called_WQM(self) -> Bools:
@@ -91,11 +95,13 @@ def play(
     text_QD = policy.encode(recording.prompts)
     query_Q = np.arange(len(recording))
     turns, answers, confidences = [], [], []
+    outside_Q = np.zeros(len(query_Q), bool)
     for weight in cost_weights:
         rollouts = replay.run(policy, text_QD, query_Q, np.full(len(query_Q), float(weight)))
         turns.append(rollouts.turn_BM.astype(np.int8))
         answers.append(rollouts.answer_from_B)
         confidences.append(rollouts.confidence_B)
+        outside_Q |= ~rollouts.familiar_B
         on_point()
     return Decisions(
         models=tuple(model.name for model in recording.models),
@@ -104,6 +110,7 @@ def play(
         turn_WQM=np.stack(turns),
         answer_from_WQ=np.stack(answers),
         confidence_WQ=np.stack(confidences),
+        outside_Q=outside_Q,
     )
 
 

@@ -191,6 +191,7 @@ class _Judge:
             decisions=decisions,
             reliability=reliability(decisions.confidence_WQ.ravel(), score_WQ.ravel()) if judged else None,
             datasets=self._datasets(decisions, score_WQ) if judged else {},
+            outside_training=float(decisions.outside_Q.mean()),
         )
 
     def oracle(self, weights: tuple[float, ...], reference_cost: float) -> Result:
@@ -199,7 +200,13 @@ class _Judge:
         turn_WQM = (choice_WQ[:, :, None] == np.arange(len(record.models))).astype(np.int8)
         unsure = np.full(choice_WQ.shape, np.nan)
         decisions = Decisions(
-            self.test.model_names, self.test.query_ids, weights, turn_WQM, choice_WQ, unsure
+            self.test.model_names,
+            self.test.query_ids,
+            weights,
+            turn_WQM,
+            choice_WQ,
+            unsure,
+            np.zeros(len(self.test), bool),
         )
         score_WQ = decisions.score_WQ(self.test.score_QM)
         summary = self.summary(score_WQ, decisions.cost_WQ(record.cost_QM))

@@ -123,7 +123,8 @@ def _calibration(result: Result) -> list[str]:
     ]
     return [
         f"## {result.name}: calibration",
-        f"Expected calibration error over all points together: {bins.error:.3f}.",
+        f"Expected calibration error over all points together: {bins.error:.3f}. It called {result.outside_training:.1%} "
+        "of the queries unlike all that it was trained on.",
         table(("confidence", "answers", "mean confidence", "mean score"), rows, "lrrr"),
     ]
 
@@ -190,6 +191,7 @@ def _result(result: Result) -> dict[str, Any]:
         "kind": result.kind,
         "version": result.version,
         "summary": _plain(result.summary),
+        "outside_training": result.outside_training,
         "points": [] if result.kind == "union" else [_plain(point) for point in result.points],
         "datasets": _plain(result.datasets),
         "target_quality": _plain(result.targets),

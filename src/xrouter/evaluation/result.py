@@ -90,6 +90,7 @@ class Result:
     """A policy, a baseline, or a union of several (which has points and a summary only).
 
     datasets: by the percent of best's score that the point reaches at least cost, and "max" for the highest score.
+    outside_training: share of the queries that the policy called unlike all that it was trained on.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Result:
     datasets: Mapping[str, tuple[DatasetRow, ...]] = field(default_factory=dict)
     targets: tuple[TargetPoint, ...] = ()
     caps: tuple[CapPoint, ...] = ()
+    outside_training: float = 0.0
 
     def figures(self) -> dict[float, tuple[float, float]]:
         """lambda -> (score, cost), to compare with what others recompute."""

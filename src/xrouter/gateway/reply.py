@@ -76,6 +76,7 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
         "reference_cost_usd": dollars(answer.reference_cost_usd),
         "savings": answer.savings,
         "confidence": answer.confidence,
+        "outside_training": answer.outside_training,
         "policy": answer.policy,
         "policy_version": answer.policy_version,
         "degraded": answer.degraded,

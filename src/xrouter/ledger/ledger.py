@@ -31,7 +31,8 @@ class CallEntry:
 @dataclass(frozen=True, slots=True)
 class EpisodeEntry:
     """One request, whole. `reference_cost_usd` is what the reference model alone would have cost (an estimate
-    unless the reference model itself was called). `cost_weight` was not read where a `target_quality` was asked."""
+    unless the reference model itself was called). `cost_weight` was not read where a `target_quality` was asked.
+    `outside_training`: the request was unlike all that the policy was trained on."""
 
     episode_id: str
     at: float
@@ -51,6 +52,7 @@ class EpisodeEntry:
     degraded: str | None = None
     simulated: bool = False
     target_quality: float | None = None
+    outside_training: bool = False
 
 
 @runtime_checkable

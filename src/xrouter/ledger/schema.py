@@ -10,9 +10,12 @@ from ..errors import LedgerError
 from ..messages import Usage
 from .ledger import CallEntry, EpisodeEntry
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-MIGRATIONS = {1: ("ALTER TABLE episodes ADD COLUMN target_quality REAL",)}
+MIGRATIONS = {
+    1: ("ALTER TABLE episodes ADD COLUMN target_quality REAL",),
+    2: ("ALTER TABLE episodes ADD COLUMN outside_training INTEGER NOT NULL DEFAULT 0",),
+}
 """From each older version to the next. A migrated file has the same columns in the same order as a new one."""
 
 TABLES = (
@@ -22,7 +25,7 @@ TABLES = (
         route TEXT NOT NULL, calls INTEGER NOT NULL, answer_model TEXT, stop_reason TEXT NOT NULL,
         cost_usd TEXT NOT NULL, reference_model TEXT NOT NULL, reference_cost_usd TEXT NOT NULL,
         confidence REAL, latency_s REAL NOT NULL, cost_weight REAL NOT NULL, error TEXT, degraded TEXT,
-        simulated INTEGER NOT NULL, target_quality REAL
+        simulated INTEGER NOT NULL, target_quality REAL, outside_training INTEGER NOT NULL DEFAULT 0
     )""",
     """CREATE TABLE calls (
         episode_id TEXT NOT NULL REFERENCES episodes (episode_id), call_id TEXT NOT NULL, at REAL NOT NULL,
@@ -42,7 +45,7 @@ TABLES = (
     ),
 )
 
-INSERT_EPISODE = "INSERT INTO episodes VALUES (" + ", ".join("?" * 18) + ")"
+INSERT_EPISODE = "INSERT INTO episodes VALUES (" + ", ".join("?" * 19) + ")"
 INSERT_CALL = "INSERT INTO calls VALUES (" + ", ".join("?" * 16) + ")"
 
 
@@ -107,6 +110,7 @@ def episode_row(entry: EpisodeEntry) -> tuple[object, ...]:
         entry.degraded,
         entry.simulated,
         entry.target_quality,
+        entry.outside_training,
     )
 
 
@@ -134,7 +138,8 @@ def call_row(entry: CallEntry) -> tuple[object, ...]:
 
 def read_episode(row: tuple[Any, ...]) -> EpisodeEntry:
     values = list(row)
-    values[8], values[10], values[16] = Decimal(str(row[8])), Decimal(str(row[10])), bool(row[16])
+    values[8], values[10] = Decimal(str(row[8])), Decimal(str(row[10]))
+    values[16], values[18] = bool(row[16]), bool(row[18])
     return EpisodeEntry(*values)
 
 

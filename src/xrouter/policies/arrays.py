@@ -37,15 +37,17 @@ class ServedPolicy:
         choices = self._policy.decide(self.inner.encode([observation.request.query]), states)
         confidence = float(choices.confidence_B[0])
         sure = None if np.isnan(confidence) else confidence
+        outside = not choices.familiar_B[0]
         selected = int(choices.select_B[0])
         if selected >= 0:
             name = observation.pool[selected].name
             response = next(r for r in reversed(observation.responses) if r.model == name and r.ok)
-            return Decision(Select(response.call_id), sure)
+            return Decision(Select(response.call_id), sure, outside_training=outside)
         called = np.flatnonzero(choices.call_BM[0])
         if not len(called):
             called = last_resort(states)
-        return Decision(CallModels(tuple(Call(observation.pool[i].name) for i in called)), sure)
+        calls = tuple(Call(observation.pool[i].name) for i in called)
+        return Decision(CallModels(calls), sure, outside_training=outside)
 
 
 def observe(observation: Observation) -> States:

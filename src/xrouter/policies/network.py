@@ -226,6 +226,12 @@ class NetworkPolicy:
         return self.encoder.encode(queries).astype(np.float64)
 
     def prior(self, text_BD: Floats, states: States) -> Prior:
+        """What is expected of each model. Of a query unlike anything in training: what it does on average there."""
+        return self._prior(text_BD, self.encoder.familiar_B(text_BD), states)
+
+    def _prior(self, text_BD: Floats, familiar_B: Bools, states: States) -> Prior:
+        if not familiar_B.all():
+            text_BD = np.where(familiar_B[:, None], text_BD, self.profiles.typical_D)
         profile = self.pool_profile(states.models)
         tokens_BM = profile.tokens_BM(text_BD)
         return Prior(
@@ -239,7 +245,8 @@ class NetworkPolicy:
         )
 
     def decide(self, text_BD: Floats, states: States) -> Choices:
-        whole = look(self.prior(text_BD, states), states)
+        familiar_B = self.encoder.familiar_B(text_BD)
+        whole = look(self._prior(text_BD, familiar_B, states), states)
         network = partial(forward, self.parameters)
         pending_BM = np.zeros_like(states.allowed_BM)
         select_B = np.full(len(states), -1, np.int64)
@@ -260,7 +267,7 @@ class NetworkPolicy:
             at_hand = some.responded_BM | pending_BM[active]
             confidence_B[active] = np.where(at_hand, now.chance_BM, 0.0).max(1)
             active = active[~stop]
-        return Choices(pending_BM, select_B, confidence_B)
+        return Choices(pending_BM, select_B, confidence_B, familiar_B)
 
     def pool_profile(self, models: tuple[Model, ...]) -> PoolProfile:
         """Profiles of a pool; the last pool's are kept, for a server has one."""

@@ -7,7 +7,7 @@ train a policy are the arrays that serve it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -60,11 +60,18 @@ class Choices:
     """B decisions: the models to call now, or (where select_B >= 0) the model whose response is handed over.
 
     confidence_B: probability that the answer that would now be given is right; NaN where the policy has none.
+    familiar_B: False where the query is unlike all that the policy was trained on. A policy that leaves it out
+        holds every query for familiar.
     """
 
     call_BM: Bools
     select_B: Ints
     confidence_B: Floats
+    familiar_B: Bools = field(default_factory=lambda: np.ones((), bool))
+
+    def __post_init__(self) -> None:
+        if not self.familiar_B.ndim:
+            object.__setattr__(self, "familiar_B", np.full(len(self.select_B), bool(self.familiar_B)))
 
 
 class ArrayPolicy(Protocol):

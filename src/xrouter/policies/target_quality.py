@@ -97,7 +97,12 @@ def _blank(states: States) -> Choices:
 
 
 def _rows(choices: Choices, index: Bools) -> Choices:
-    return Choices(choices.call_BM[index], choices.select_B[index], choices.confidence_B[index])
+    return Choices(
+        choices.call_BM[index],
+        choices.select_B[index],
+        choices.confidence_B[index],
+        choices.familiar_B[index],
+    )
 
 
 def _put(out: Choices, rows: Ints, part: Choices) -> None:
@@ -105,3 +110,4 @@ def _put(out: Choices, rows: Ints, part: Choices) -> None:
     out.call_BM[rows] = part.call_BM
     out.select_B[rows] = part.select_B
     out.confidence_B[rows] = part.confidence_B
+    out.familiar_B[rows] = part.familiar_B

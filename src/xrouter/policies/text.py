@@ -41,6 +41,8 @@ SHAPE_WEIGHT = 0.1
 """Of a count beside the unit vector of the words: what predicted outcomes of held-out training queries best."""
 SHAPE_LIMIT = 3.0
 """Standard deviations of the training prompts beyond which a count is cut off."""
+FAMILIARITY_TOLERANCE = 0.01
+"""Of similarities: a training prompt is told apart from its like neither by rounding nor by the precision of a file."""
 
 Floats32 = NDArray[np.float32]
 
@@ -124,7 +126,7 @@ class TextEncoder:
     def familiar_B(self, encoded_BD: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether each encoded query resembles training prompts."""
         nearest_B = encoded_BD[:, -len(self.landmarks_LD) :].max(1)
-        return np.asarray(nearest_B >= self.familiar, bool)
+        return np.asarray(nearest_B >= self.familiar - FAMILIARITY_TOLERANCE, bool)
 
     def encode(self, queries: Sequence[str]) -> Floats32:
         """[1, shape, embedding, landmark similarities]: what linear skill and length profiles are fitted on."""

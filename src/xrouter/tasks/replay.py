@@ -26,6 +26,7 @@ class Rollouts:
 
     answer_from_B: the model whose response was handed over, -1 when every call failed or none was made.
     cut_BM: calls whose answer was cut off by a cost cap; handed over, it is no right answer.
+    familiar_B: False where the policy said that the query is unlike all that it was trained on.
     """
 
     turn_BM: Ints
@@ -33,6 +34,7 @@ class Rollouts:
     cut_BM: Bools
     confidence_B: Floats
     cost_B: Floats
+    familiar_B: Bools
 
     @property
     def called_BM(self) -> Bools:
@@ -124,12 +126,14 @@ class Replay:
         turn_BM = np.zeros(states.allowed_BM.shape, np.int64)
         answer_from_B = np.full(len(query_B), -1, np.int64)
         confidence_B = np.full(len(query_B), np.nan)
+        familiar_B = np.ones(len(query_B), bool)
         cost_B = np.zeros(len(query_B))
         cut_BM = np.zeros(states.allowed_BM.shape, bool)
         active = np.arange(len(query_B))
         for turn in range(1, self.max_turns + 1):
             choices = policy.decide(text_QD[query_B[active]], states)
             confidence_B[active] = choices.confidence_B
+            familiar_B[active] &= choices.familiar_B
             ended = choices.select_B >= 0
             answer_from_B[active[ended]] = choices.select_B[ended]
             wanted_BM = choices.call_BM & ~ended[:, None]
@@ -147,7 +151,7 @@ class Replay:
             active, states = active[goes_on], states.rows(goes_on)
             if not len(active):
                 break
-        return Rollouts(turn_BM, answer_from_B, cut_BM, confidence_B, cost_B)
+        return Rollouts(turn_BM, answer_from_B, cut_BM, confidence_B, cost_B, familiar_B)
 
     @cached_property
     def _least_money_QM(self) -> Floats:
