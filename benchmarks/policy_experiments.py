@@ -4,8 +4,10 @@
     python benchmarks/policy_experiments.py unseen-models outcomes/zeroeval --out runs/unseen_models.jsonl
     python benchmarks/policy_experiments.py unseen-benchmarks outcomes/zeroeval --out runs/unseen_benchmarks.jsonl
     python benchmarks/policy_experiments.py table runs/ablation.jsonl
+    python benchmarks/policy_experiments.py seeds reports/zeroeval/report.json
 
-Each variant is one line of the JSONL file; a run that is stopped goes on where it was. The test split is never read.
+Each variant is one line of the JSONL file; a run that is stopped goes on where it was. Those experiments never read the
+test split. `seeds` sums up a report of `xrouter evaluate` over several runs that differ in their seed alone.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ ABLATION: Mapping[str, Mapping[str, Any]] = {
     "two turns of calls": {"max_turns": 3},
     "one turn of calls": {"max_turns": 2},
 }
-FIGURES = ("max_score", "save_100", "save_98", "save_95", "area", "calibration")
+FIGURES = ("max_score", "gain", "save_100", "save_98", "save_95", "area", "calibration")
 
 
 def as_test(outcomes: Outcomes) -> Outcomes:
@@ -71,9 +73,16 @@ def judged(
     return {result.name: result for result in done.results if result.name in policies}
 
 
-def figures(result: Result) -> dict[str, float]:
-    measures = result.measures()
-    return {name: measures[name] for name in FIGURES if name in measures}
+def figures(result: Result) -> dict[str, float | None]:
+    summary = result.summary
+    values = {
+        "max_score": summary.max_score.value,
+        "gain": summary.gain.value,
+        **{f"save_{percent}": summary.saving[percent].value for percent in (100, 98, 95)},
+        "area": summary.area.value,
+        "calibration": result.reliability.error if result.reliability else float("nan"),
+    }
+    return {name: None if np.isnan(value) else round(float(value), 5) for name, value in values.items()}
 
 
 class Log:
@@ -206,6 +215,38 @@ def table(path: Path) -> str:
     return "\n".join(lines)
 
 
+def seeds_table(path: Path) -> str:
+    """The policies of a report as one row: means over seeds with 95% t-intervals; beside them the baselines."""
+    report = json.loads(path.read_text())
+    rows = defaultdict(list)
+    for result in report["results"]:
+        if result["kind"] in ("policy", "baseline", "union", "oracle"):
+            name = "network, mean over seeds" if result["kind"] == "policy" else result["name"]
+            rows[name].append(_of_report(result, report["setting"]["best_score"]))
+    names = list(_of_report(report["results"][0], 0.0))
+    lines = ["| | runs | " + " | ".join(names) + " |", "|---|" + "---:|" * (1 + len(names))]
+    for name, members in rows.items():
+        cells = [interval([member[figure] for member in members]) for figure in names]
+        lines.append(f"| {name} | {len(members)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _of_report(result: Mapping[str, Any], best_score: float) -> dict[str, float | None]:
+    """Figures of one result; the two failures are those of its cheapest point at 98% of best's score."""
+    summary = result["summary"]
+    good = [p for p in result["points"] if p["score"]["value"] >= 0.98 * best_score - 1e-9]
+    at = min(good, key=lambda p: p["cost_usd"]["value"])["failures"] if good else None
+    calibration = result.get("calibration") or {}
+    return {
+        "max score": summary["max_score"]["value"],
+        **{f"save@{percent}": summary["saving"][percent]["value"] for percent in ("100", "98", "95")},
+        "area": summary["area"]["value"],
+        "calibration error": calibration.get("error"),
+        "recall failures": at["recall"] if at else None,
+        "selection failures": at["selection"] if at else None,
+    }
+
+
 def interval(values: Sequence[float | None]) -> str:
     """mean ± half the 95% interval of the mean over seeds; '-' where some seed never got there."""
     if any(value is None or np.isnan(value) for value in values):
@@ -221,7 +262,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("experiment", choices=["ablation", "unseen-models", "unseen-benchmarks", "table"])
+    parser.add_argument(
+        "experiment", choices=["ablation", "unseen-models", "unseen-benchmarks", "table", "seeds"]
+    )
     parser.add_argument("paths", nargs="+", type=Path, help="outcomes folders, or the JSONL file of a table")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments.jsonl"))
     parser.add_argument("--seeds", type=int, default=1)
@@ -231,6 +274,8 @@ def main() -> None:
     seeds = range(options.seeds)
     if options.experiment == "table":
         print(table(options.paths[0]))
+    elif options.experiment == "seeds":
+        print(seeds_table(options.paths[0]))
     elif options.experiment == "ablation":
         ablation(options.paths, seeds, Log(options.out), options.variants)
     elif options.experiment == "unseen-models":
