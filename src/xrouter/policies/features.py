@@ -98,11 +98,16 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A turn before its first choice: the prior, the states, what the answers at hand say, and the fixed features."""
+    """A turn before its first choice: the prior, the states, what the answers at hand say, and the fixed features.
+
+    chance_logit_BM: of the inferred chances. penalty_BM: lambda times each model's expected cost.
+    """
 
     prior: Prior
     states: States
     inference: Inference
+    chance_logit_BM: Floats
+    penalty_BM: Floats
     fixed_BMF: NDArray[np.float32]
 
     def rows(self, index: Ints | Bools) -> View:
@@ -110,6 +115,8 @@ class View:
             self.prior.rows(index),
             self.states.rows(index),
             Inference(self.inference.chance_BM[index], self.inference.after_BM[index]),
+            self.chance_logit_BM[index],
+            self.penalty_BM[index],
             self.fixed_BMF[index],
         )
 
@@ -123,17 +130,25 @@ def look(prior: Prior, states: States) -> View:
     prior_logit = np.clip(logit(prior.chance_BM), -SCALE, SCALE)
     answer_BM = np.where(states.responded_BM, states.answer_BM, -1)
     inference = infer(prior_logit, answer_BM, prior.same_B2[:, 0], prior.same_B2[:, 1], prior.loadings_ME)
-    return View(prior, states, inference, _fixed_features(prior, states, inference, prior_logit))
+    chance_logit = logit(np.clip(inference.chance_BM, 1e-6, 1.0 - 1e-6))
+    relative = prior.cost_BM / prior.reference_cost
+    penalty = states.cost_weight_B[:, None] * relative
+    fixed = _fixed_features(prior, states, inference, prior_logit, chance_logit, relative, penalty)
+    return View(prior, states, inference, chance_logit, penalty, fixed)
 
 
 def _fixed_features(
-    prior: Prior, states: States, inference: Inference, prior_logit: Floats
+    prior: Prior,
+    states: States,
+    inference: Inference,
+    prior_logit: Floats,
+    chance_logit: Floats,
+    relative: Floats,
+    penalty: Floats,
 ) -> NDArray[np.float32]:
     B, M = states.allowed_BM.shape
     chance = inference.chance_BM
-    chance_logit = np.clip(logit(np.clip(chance, 1e-6, 1 - 1e-6)), -SCALE, SCALE)
-    relative = prior.cost_BM / prior.reference_cost
-    penalty = states.cost_weight_B[:, None] * relative
+    chance_logit = np.clip(chance_logit, -SCALE, SCALE)
     log_penalty = np.log10(penalty + 1e-4)
     best_uncalled = np.where(states.allowed_BM, chance_logit, -SCALE).max(1)
     one_call = np.where(states.allowed_BM, chance - penalty, -1.0).max(1)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
-from .features import FEATURES, Prior, View, features, logit, look
+from .features import FEATURES, Prior, View, features, look
 from .profiles import PoolProfile, Profiles
 from .states import Bools, Choices, Floats, States
 from .text import TextEncoder
@@ -63,7 +63,7 @@ def initial_parameters(seed: int, hidden: int = HIDDEN) -> dict[str, NDArray[np.
 
 
 def forward(p: Parameters, x_BMF: Any, in_pool_BM1: Any, responded_BM1: Any) -> tuple[Any, Any, Any]:
-    """Returns (correct_BM, add_BM, go_B2) as corrections to the hand-made starting points of `evaluate`.
+    """Returns (correct_BM, add_BM, go_B2) as corrections to the hand-made starting points of `deliberate`.
 
     correct: logit that the model's answer is right; add: value of adding the model to the turn;
     go_B2: value of calling the list, and of handing over. Written in what NumPy and torch have in common.
@@ -71,14 +71,18 @@ def forward(p: Parameters, x_BMF: Any, in_pool_BM1: Any, responded_BM1: Any) -> 
     in_pool_B1M, responded_B1M = in_pool_BM1.swapaxes(1, 2), responded_BM1.swapaxes(1, 2)
     count_B1 = in_pool_B1M.sum(2) + 1e-6
     responses_B1 = responded_B1M.sum(2) + 1e-6
-    h = (x_BMF @ p["w1"] + p["b1"]).clip(min=0)
+    h = _relu(x_BMF @ p["w1"] + p["b1"])
     pool_BH = (in_pool_B1M @ h)[:, 0] / count_B1
     responded_BH = (responded_B1M @ h)[:, 0] / responses_B1
     context_BH = pool_BH @ p["w_all"] + responded_BH @ p["w_responded"] + p["b2"]
-    h = (h @ p["w2"] + context_BH[:, None, :]).clip(min=0)
+    h = _relu(h @ p["w2"] + context_BH[:, None, :])
     out = h @ p["w3"] + p["b3"]
-    g = (((in_pool_B1M @ h)[:, 0] / count_B1) @ p["w4"] + p["b4"]).clip(min=0)
+    g = _relu(((in_pool_B1M @ h)[:, 0] / count_B1) @ p["w4"] + p["b4"])
     return out[:, :, 0], out[:, :, 1], g @ p["w5"] + p["b5"]
+
+
+def _relu(h: Any) -> Any:
+    return np.maximum(h, 0.0) if isinstance(h, np.ndarray) else h.clip(min=0)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def deliberate(network: Network, payoff: Payoff, view: View, pending_BM: Bools) 
     correct_BM, add_BM, go_B2 = network(x_BMF, in_pool_BM1, responded_BM1)
     listed_B1: NDArray[np.float32] = np.asarray(pending_BM.any(1, keepdims=True), np.float32)
     chance_BM, offset_BA = starting_values(view, pending_BM, correct_BM, payoff)
-    legal_BA = legal_choices(view.prior, view.states, pending_BM)
+    legal_BA = legal_choices(view, pending_BM)
     value_BA = offset_BA + value_correction(add_BM, go_B2, listed_B1, np.concatenate)
     return Deliberation(
         x_BMF=x_BMF,
@@ -141,16 +145,18 @@ def deliberate(network: Network, payoff: Payoff, view: View, pending_BM: Bools) 
     )
 
 
-def legal_choices(prior: Prior, states: States, pending_BM: Bools) -> Bools:
+def legal_choices(view: View, pending_BM: Bools) -> Bools:
     """Which models may be added and whether the turn may end; always at least one where a call can be paid."""
+    prior, states, penalty_BM = view.prior, view.states, view.penalty_BM
     listed = pending_BM.sum(1)
     responded = states.responded_BM.any(1)
-    penalty = states.cost_weight_B[:, None] * prior.cost_BM / prior.reference_cost
-    left = states.money_left_B - (prior.cost_BM * pending_BM).sum(1)
-    callable_ = states.allowed_BM & ~pending_BM & (prior.cost_BM <= left[:, None])
+    callable_ = states.allowed_BM & ~pending_BM
+    if np.isfinite(states.money_left_B).any():
+        left = states.money_left_B - (prior.cost_BM * pending_BM).sum(1)
+        callable_ &= prior.cost_BM <= left[:, None]
     first = ~responded & (listed == 0)
-    cheapest = np.where(callable_, penalty, np.inf).min(1)
-    worthwhile = penalty <= HOPELESS_PENALTY + np.where(first, cheapest, 0.0)[:, None]
+    cheapest = np.where(callable_, penalty_BM, np.inf).min(1)
+    worthwhile = penalty_BM <= HOPELESS_PENALTY + np.where(first, cheapest, 0.0)[:, None]
     last_turn = states.turns_left_B <= 1
     may_add = np.where(last_turn, first, listed < MAX_CALLS_PER_TURN)
     legal_BA = np.empty((len(states), prior.cost_BM.shape[1] + 1), bool)
@@ -170,23 +176,16 @@ def starting_values(
     handing over, the best of what is at hand or listed.
     """
     prior, states = view.prior, view.states
-    chance_BM = 1.0 / (
-        1.0 + np.exp(-np.clip(logit(_inside(view.inference.chance_BM)) + correct_BM, -12.0, 12.0))
-    )
+    logit_BM = np.minimum(np.maximum(view.chance_logit_BM + correct_BM, -12.0), 12.0)
+    chance_BM = 1.0 / (1.0 + np.exp(-logit_BM))
     weight = states.cost_weight_B / prior.reference_cost
-    spent_B = weight * (states.cost_BM.sum(1) + (prior.cost_BM * pending_BM).sum(1))
+    spent_B = weight * states.cost_BM.sum(1) + (view.penalty_BM * pending_BM).sum(1)
     worth_BM = np.where(states.responded_BM, chance_BM, np.maximum(chance_BM, view.inference.after_BM))
     at_hand = np.where(states.responded_BM | pending_BM, worth_BM, 0.0).max(1)
     offset_BA = np.empty((len(states), chance_BM.shape[1] + 1))
-    offset_BA[:, :-1] = payoff(
-        np.maximum(worth_BM, at_hand[:, None]), spent_B[:, None] + weight[:, None] * prior.cost_BM
-    )
+    offset_BA[:, :-1] = payoff(np.maximum(worth_BM, at_hand[:, None]), spent_B[:, None] + view.penalty_BM)
     offset_BA[:, -1] = payoff(at_hand, spent_B)
     return chance_BM, offset_BA
-
-
-def _inside(chance: Floats) -> Floats:
-    return np.clip(chance, 1e-6, 1.0 - 1e-6)
 
 
 def value_correction(add_BM: Any, go_B2: Any, listed_B1: Any, concatenate: Any) -> Any:

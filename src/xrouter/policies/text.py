@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -52,18 +52,18 @@ def head_and_tail(text: str, limit: int = MAX_CHARACTERS) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]} {text[-limit // 2 :]}"
 
 
+def hashes(text: str) -> NDArray[np.int64]:
+    """Buckets of the words and word pairs of the text's head and tail, with repetitions."""
+    words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(head_and_tail(text).lower())]
+    single = list(map(crc32, words))
+    # A checksum goes on where another ended: that of "a b" starts from that of "a".
+    pairs = map(crc32, [b" " + word for word in words], [0, *single])
+    return np.array([*single, *pairs], np.int64) % BUCKETS
+
+
 def hashed_counts(text: str) -> Counter[int]:
     """Counts of hashed words and word pairs of the text's head and tail."""
-    words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(head_and_tail(text).lower())]
-    return Counter(_hashes(words))
-
-
-def _hashes(words: list[bytes]) -> Iterator[int]:
-    previous = b""
-    for word in words:
-        yield crc32(word) % BUCKETS
-        yield crc32(previous + b" " + word) % BUCKETS
-        previous = word
+    return Counter(hashes(text).tolist())
 
 
 def shape(text: str) -> list[float]:
@@ -105,11 +105,10 @@ class TextEncoder:
         """Unit vectors [B, D]; a text with no known word is the zero vector."""
         out = np.zeros((len(queries), self.projection_VD.shape[1]), np.float32)
         for row, query in enumerate(queries):
-            counts = hashed_counts(query)
-            if not counts:
+            found, count = np.unique(hashes(query), return_counts=True)
+            if not len(found):
                 continue
-            found = np.fromiter(counts.keys(), np.int64, len(counts))
-            weight = 1.0 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))
+            weight = 1.0 + np.log(count.astype(np.float32))
             at = np.minimum(np.searchsorted(self.buckets_V, found), len(self.buckets_V) - 1)
             known = self.buckets_V[at] == found
             at, weight = at[known], weight[known] * self.idf_V[at[known]]

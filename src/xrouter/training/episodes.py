@@ -278,6 +278,7 @@ def _look_again(views: View, rows: Ints) -> None:
     """Renews these rows of the views after calls; the arrays are the batch's own and are written in place."""
     new = look(views.prior.rows(rows), views.states.rows(rows))
     views.fixed_BMF[rows] = new.fixed_BMF
+    views.chance_logit_BM[rows] = new.chance_logit_BM
     views.inference.chance_BM[rows] = new.inference.chance_BM
     views.inference.after_BM[rows] = new.inference.after_BM
 
