@@ -137,6 +137,37 @@ def test_stated_confidence_is_held_against_the_score(folder, tmp_path):
     assert found.judged[0].points[0].calibration_error == pytest.approx(0.1)
 
 
+class Wary(Sure):
+    """Finds every query strange whose prompt has an even length."""
+
+    def encode(self, queries):
+        return np.array([[float(len(query) % 2)] for query in queries])
+
+    def decide(self, text, states):
+        return replace(super().decide(text, states), familiar_B=text[:, 0] > 0)
+
+
+def test_the_share_of_queries_outside_training_is_reported(folder):
+    from xrouter.evaluation.evaluate import evaluate
+    from xrouter.evaluation.report import as_json, markdown
+    from xrouter.tasks.outcomes import load_outcomes
+
+    outcomes = load_outcomes(folder)
+    found = evaluate(
+        outcomes,
+        policies={"sure": Sure(), "wary": Wary()},
+        train=outcomes.split("train"),
+        cost_weights=(0.0, 1.0),
+        bootstrap=10,
+    )
+    share = np.mean([len(prompt) % 2 == 0 for prompt in outcomes.split("test").recording.prompts])
+    assert 0 < share < 1
+    shown = {result["name"]: result["outside_training"] for result in as_json(found, "command")["results"]}
+    assert shown["sure"] == 0.0
+    assert shown["wary"] == pytest.approx(share)
+    assert f"It called {share:.1%} of the queries unlike" in markdown(found, "command")
+
+
 def test_a_checkpoint_is_judged_and_a_warning_says_if_it_was_trained_on_the_split(folder, tmp_path):
     from xrouter.policies.checkpoint import Provenance, save_network
     from xrouter.policies.network import NetworkPolicy, Payoff, initial_parameters

@@ -169,7 +169,7 @@ def _print_table(drawn: list[Probed], before: Profiles, after: Profiles, paid: M
             f"{guess.score:.3f} {'measured' if guess.measured else 'guessed'}",
             f"{now.score:.3f}",
             f"{now.output_tokens:.0f}",
-            f"${paid.get(one.model.name, one.cost_usd):f}",
+            f"${paid.get(one.model.name, one.cost_usd).normalize():f}",
         )
     Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE).print(table)
     typer.echo("expected: on a typical query of the policy's training")

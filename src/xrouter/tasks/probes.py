@@ -20,6 +20,9 @@ from ..policies.profiles import Profiles
 from ..policies.text import TextEncoder
 from .outcomes import Outcomes
 
+COST_DIGITS = 12
+"""Decimal places of a recorded cost in USD: beyond them stands the rounding of the file's floats."""
+
 
 @dataclass(frozen=True, eq=False)
 class Probed:
@@ -71,7 +74,7 @@ def _drawn(train: Outcomes, m: int, order: np.ndarray, encoder: TextEncoder, cou
         prompt_tokens_P=record.prompt_tokens_QM[index, m].astype(np.float64),
         estimate_P=np.array([estimate_query_tokens(prompt) for prompt in prompts], np.float64),
     )
-    cost_usd = sum((Decimal(repr(float(cost))) for cost in record.cost_QM[index, m]), Decimal(0))
+    cost_usd = sum((Decimal(f"{cost:.{COST_DIGITS}f}") for cost in record.cost_QM[index, m]), Decimal(0))
     return Probed(train.models[m], probes, cost_usd, tuple(sorted({train.datasets[q] for q in index})))
 
 
@@ -108,6 +111,6 @@ def provenance_of(
         "models": [probed.model.name],
         "datasets": list(probed.datasets),
         "probed": True,
-        "cost_usd": format(probed.cost_usd if paid_usd is None else paid_usd, "f"),
+        "cost_usd": format((probed.cost_usd if paid_usd is None else paid_usd).normalize(), "f"),
         "seed": seed,
     }
