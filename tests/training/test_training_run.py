@@ -216,7 +216,28 @@ def test_without_validation_the_last_weights_are_served(tmp_path: Path) -> None:
     run.train()
     assert run.trainer.best is None
     assert "validation_reward" not in (tmp_path / "metrics.jsonl").read_text()
-    assert load_network(tmp_path).version == run.trainer.policy(best=False).version
+    assert load_network(tmp_path).version == run.trainer.policy(keep="last").version
+
+
+def test_the_weights_that_are_kept_are_the_configured_ones(tmp_path: Path) -> None:
+    run = Run(tmp_path / "best", [OUTCOMES], tiny_config(keep="best"))
+    run.train()
+    best, last = run.trainer.policy(keep="best"), run.trainer.policy(keep="last")
+    assert run.trainer.policy().version == best.version == load_network(tmp_path / "best").version
+    other = Run(tmp_path / "last", [OUTCOMES], tiny_config())
+    other.train()
+    assert load_network(tmp_path / "last").version == last.version == other.trainer.policy().version
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "reinforce", "evolution"])
+def test_every_algorithm_moves_the_weights_and_says_its_name(tmp_path: Path, algorithm: str) -> None:
+    config = tiny_config(algorithm=algorithm, warm_steps=0, dapo_steps=3)
+    run = Run(tmp_path, [OUTCOMES], config)
+    before = run.trainer.policy(keep="last").version
+    run.train()
+    assert run.trainer.policy(keep="last").version != before
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {line["phase"] for line in lines} == {algorithm}
 
 
 def test_a_pool_of_one_teaches_nothing_and_says_so(tmp_path: Path) -> None:
@@ -245,7 +266,7 @@ def test_a_short_run_beats_chance_and_the_cheapest_model(reward: str) -> None:
     trainer = Trainer(prepare([synthetic_outcomes(seed=10, queries=400, models=5)], config), config)
     seen: list[dict[str, Any]] = []
     trainer.run(seen.append)
-    learned = mean_reward(trainer, trainer.policy())
+    learned = mean_reward(trainer, trainer.policy(keep="best"))
     assert learned == pytest.approx(max(m["validation_reward"] for m in seen if "validation_reward" in m))
     assert learned > mean_reward(trainer, Cheapest()) + 0.02
     assert learned > mean_reward(trainer, RandomModel()) + 0.02
@@ -262,10 +283,10 @@ def test_either_phase_unlearns_useless_opinions(phase: str) -> None:
     weights = noisy_parameters(5, 0.15, config.hidden)
     moved = {name: torch.from_numpy(value) for name, value in weights.items()}
     trainer.load_state(trainer.state() | {"parameters": moved, "average": moved})
-    before = mean_reward(trainer, trainer.policy(best=False))
+    before = mean_reward(trainer, trainer.policy(keep="last"))
     seen: list[dict[str, Any]] = []
     trainer.run(seen.append)
-    assert mean_reward(trainer, trainer.policy(best=False)) > before + 0.25
+    assert mean_reward(trainer, trainer.policy(keep="last")) > before + 0.25
     if phase == "warm_steps":
         for loss, share in (("answer_loss", 0.97), ("value_loss", 0.5)):
             first, last = (np.mean([metrics[loss] for metrics in part]) for part in (seen[:3], seen[-3:]))
