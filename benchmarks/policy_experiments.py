@@ -170,21 +170,24 @@ def probed(
 
 
 def unseen_benchmarks(folders: Sequence[Path], seeds: Sequence[int], log: Log) -> None:
-    """Each dataset is left out of training in turn and then routed."""
+    """Each dataset is left out of training in turn and then routed, beside the policy that was trained on all."""
     for folder in folders:
         outcomes = load_outcomes(folder).pool().split("train")
         train, held = hold_out(outcomes, HELD_OUT, FOLD)
         assert held is not None
-        for dataset in sorted(set(outcomes.datasets)):
-            others = [name for name in sorted(set(outcomes.datasets)) if name != dataset]
-            for seed in seeds:
+        names = sorted(set(outcomes.datasets))
+        for seed in seeds:
+            config = TrainingConfig(seed=seed)
+            whole: NetworkPolicy | None = None
+            for dataset in names:
                 if log.has(set=folder.name, dataset=dataset, seed=seed):
                     continue
-                config = TrainingConfig(seed=seed)
+                whole = whole or trained([train], config)
+                others = [name for name in names if name != dataset]
                 here, there = train.datasets_named([dataset]), held.datasets_named([dataset])
-                policies = {
+                policies: dict[str, ArrayPolicy] = {
                     "never saw it": trained([train.datasets_named(others)], config),
-                    "trained with it": trained([train], config),
+                    "trained with it": whole,
                 }
                 for name, result in judged(policies, here, there, config.max_turns).items():
                     log.add(

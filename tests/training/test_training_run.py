@@ -17,8 +17,10 @@ from xrouter.policies.checkpoint import load_network, read_provenance
 from xrouter.policies.states import ArrayPolicy
 from xrouter.tasks.outcomes import Outcomes
 from xrouter.tasks.replay import Replay
+from xrouter.training.episodes import Sampling, draw, play
 from xrouter.training.run import Run
 from xrouter.training.trainer import VALIDATION_WEIGHTS, Trainer, one_cycle, prepare
+from xrouter.training.warm_start import answer_loss, as_network, corrections
 
 OUTCOMES = synthetic_outcomes(seed=8, queries=80, models=4)
 OTHERS = synthetic_outcomes(seed=9, queries=40, models=4)
@@ -288,9 +290,38 @@ def test_either_phase_unlearns_useless_opinions(phase: str) -> None:
     trainer.run(seen.append)
     assert mean_reward(trainer, trainer.policy(keep="last")) > before + 0.25
     if phase == "warm_steps":
-        for loss, share in (("answer_loss", 0.97), ("value_loss", 0.5)):
-            first, last = (np.mean([metrics[loss] for metrics in part]) for part in (seen[:3], seen[-3:]))
-            assert last < share * first
+        # Medians: one episode that cost a hundred times what was expected outweighs its batch.
+        first, last = (np.median([metrics["value_loss"] for metrics in part]) for part in (seen[:5], seen[-9:]))
+        assert last < 0.5 * first
+
+
+def test_descending_the_answer_loss_mends_stated_chances() -> None:
+    config = tiny_config()
+    trainer = Trainer(prepare([synthetic_outcomes(seed=10, queries=200, models=5)], config), config)
+    (data,) = trainer.prepared.training
+    rng = np.random.default_rng(0)
+    drawn = draw(data, rng.integers(0, len(data), 200), Sampling(imagined_share=0.0), rng)
+    parameters = {
+        name: torch.tensor(value, requires_grad=True) for name, value in noisy_parameters(5, 0.3).items()
+    }
+    choices = play(
+        drawn,
+        data.max_turns,
+        as_network(parameters),
+        trainer.payoff,
+        trainer.reward,
+        lambda value, legal: np.where(legal, rng.random(legal.shape), -1.0).argmax(1),
+    ).choices
+    rows = np.arange(len(choices.picked_N))
+    optimizer = torch.optim.Adam(parameters.values(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        loss = answer_loss(corrections(parameters, choices, rows)[0], choices, rows)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_it_spends_less_where_cost_counts_more(whole: Path) -> None:
