@@ -48,8 +48,7 @@ ABLATION: Mapping[str, Mapping[str, Any]] = {
     "evolution of the head": {"algorithm": "evolution"},
     "recorded worlds only": {"sampling": {"imagined_share": 0.0}},
     "imagined worlds only": {"sampling": {"imagined_share": 1.0}},
-    "two turns of calls": {"max_turns": 3},
-    "one turn of calls": {"max_turns": 2},
+    "trained for three decisions": {"max_turns": 3},
 }
 FIGURES = ("max_score", "gain", "save_100", "save_98", "save_95", "area", "calibration")
 
@@ -64,12 +63,8 @@ def trained(sets: Sequence[Outcomes], config: TrainingConfig) -> NetworkPolicy:
     return trainer.policy()
 
 
-def judged(
-    policies: Mapping[str, ArrayPolicy], train: Outcomes, held: Outcomes, max_turns: int
-) -> dict[str, Result]:
-    done = evaluate(
-        as_test(held), policies=policies, train=train, max_turns=max_turns, bootstrap=2, with_baselines=False
-    )
+def judged(policies: Mapping[str, ArrayPolicy], train: Outcomes, held: Outcomes) -> dict[str, Result]:
+    done = evaluate(as_test(held), policies=policies, train=train, bootstrap=2, with_baselines=False)
     return {result.name: result for result in done.results if result.name in policies}
 
 
@@ -117,7 +112,7 @@ def ablation(folders: Sequence[Path], seeds: Sequence[int], log: Log, variants: 
                 started = time.perf_counter()
                 policy = trained([train], config)
                 seconds = time.perf_counter() - started
-                result = judged({"policy": policy}, train, held, config.max_turns)["policy"]
+                result = judged({"policy": policy}, train, held)["policy"]
                 log.add({**key, **figures(result), "train_seconds": round(seconds)})
 
 
@@ -138,8 +133,8 @@ def unseen_models(folders: Sequence[Path], seeds: Sequence[int], log: Log) -> No
             policies: dict[str, ArrayPolicy] = {"trained with them": trained([train], config)}
             for count in (0, 20, 50, 100):
                 policies[f"{count} probes"] = probed(before, train, new, count, seed)
-            results = judged(policies, train, held, config.max_turns)
-            without = judged({"without them": before}, train.pool(old), held.pool(old), config.max_turns)
+            results = judged(policies, train, held)
+            without = judged({"without them": before}, train.pool(old), held.pool(old))
             for name, result in (without | results).items():
                 log.add({"set": folder.name, "variant": name, "seed": seed, **figures(result), "new": new})
 
@@ -189,7 +184,7 @@ def unseen_benchmarks(folders: Sequence[Path], seeds: Sequence[int], log: Log) -
                     "never saw it": trained([train.datasets_named(others)], config),
                     "trained with it": whole,
                 }
-                for name, result in judged(policies, here, there, config.max_turns).items():
+                for name, result in judged(policies, here, there).items():
                     log.add(
                         {
                             "set": folder.name,

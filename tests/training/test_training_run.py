@@ -291,7 +291,9 @@ def test_either_phase_unlearns_useless_opinions(phase: str) -> None:
     assert mean_reward(trainer, trainer.policy(keep="last")) > before + 0.25
     if phase == "warm_steps":
         # Medians: one episode that cost a hundred times what was expected outweighs its batch.
-        first, last = (np.median([metrics["value_loss"] for metrics in part]) for part in (seen[:5], seen[-9:]))
+        first, last = (
+            np.median([metrics["value_loss"] for metrics in part]) for part in (seen[:5], seen[-9:])
+        )
         assert last < 0.5 * first
 
 

@@ -40,7 +40,7 @@ def evaluate(
     max_turns: Annotated[int, typer.Option(help="Decisions an episode at most.", min=1)] = 3,
     points: Annotated[
         int, typer.Option(help="Cost weights above 0 in the sweep, from 1e-3 to the largest.", min=2)
-    ] = 48,
+    ] = 96,
     max_cost_weight: Annotated[float, typer.Option(help="Largest cost weight of the sweep.", min=0.01)] = 1e4,
     target_quality: Annotated[
         str | None,

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from ..catalog.model import Model
 from ..messages import Completion, Request, Usage
 
-DEFAULT_MAX_TURNS = 4
-"""Three rounds of calls and a choice."""
+DEFAULT_MAX_TURNS = 3
+"""Two rounds of calls and a choice."""
 
 StopReason = Literal[
     "direct", "selected", "synthesised", "simple", "turn_limit", "time_limit", "cost_limit", "failed"

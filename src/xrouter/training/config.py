@@ -21,6 +21,7 @@ Algorithm = Literal["dapo", "grpo", "reinforce", "evolution"]
 class TrainingConfig:
     """One run. Learning rates are AdamW's; a step is one batch of fresh episodes.
 
+    max_turns: decisions of a training episode; one more than an episode has by default, so that a caller may ask for it.
     reward: 'linear' is s - lambda C; 'cost_aware' is s (K - min(lambda C, c_max)). C in units of the pool's reference cost.
     algorithm: of the second phase, `dapo_steps` long. 'dapo' clips higher above, drops groups of equal rewards and draws
         others; 'grpo' clips evenly, divides by the group's deviation and keeps every group; 'reinforce' does not clip;
@@ -32,7 +33,7 @@ class TrainingConfig:
     """
 
     seed: int = 0
-    max_turns: int = DEFAULT_MAX_TURNS
+    max_turns: int = DEFAULT_MAX_TURNS + 1
     dimensions: int = 128
     landmarks: int = 256
     vocabulary: int = 24_000
