@@ -60,7 +60,7 @@ def as_test(outcomes: Outcomes) -> Outcomes:
 def trained(sets: Sequence[Outcomes], config: TrainingConfig) -> NetworkPolicy:
     trainer = Trainer(prepare(sets, config), config)
     trainer.run(lambda metrics: None)
-    return trainer.policy()
+    return trainer.calibrated_policy()
 
 
 def judged(policies: Mapping[str, ArrayPolicy], train: Outcomes, held: Outcomes) -> dict[str, Result]:
@@ -161,7 +161,9 @@ def probed(
             estimate_P=estimate,
         )
         profiles = add_model(profiles, train.models[m], probes)
-    return NetworkPolicy(policy.encoder, profiles, policy.parameters, policy.payoff)
+    return NetworkPolicy(
+        policy.encoder, profiles, policy.parameters, policy.payoff, calibration=policy.calibration
+    )
 
 
 def unseen_benchmarks(folders: Sequence[Path], seeds: Sequence[int], log: Log) -> None:

@@ -23,6 +23,7 @@ from ..catalog.model import Model
 from ..errors import CheckpointError
 from .arrays import ServedPolicy
 from .baselines import baseline, baseline_names
+from .calibration import SITUATIONS
 from .features import FEATURES
 from .inference import EASE_DIMENSIONS
 from .network import NetworkPolicy, Payoff, initial_parameters
@@ -75,6 +76,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "typical": policy.profiles.typical_D,
         "descriptor_weights": policy.profiles.descriptor_weights,
         "same": policy.profiles.same_2D,
+        "calibration": policy.calibration,
         "loadings": policy.profiles.loadings_NE,
         **{f"network.{name}": value for name, value in policy.parameters.items()},
     }
@@ -126,6 +128,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
             ),
             parameters={k.removeprefix("network."): v for k, v in arrays.items() if k.startswith("network.")},
             payoff=Payoff(header["payoff"]["bonus"], header["payoff"]["cap"]),
+            calibration=arrays["calibration"],
             name=header["name"],
             version=header["version"],
         )
@@ -152,6 +155,7 @@ def _check_shapes(source: str | Path, arrays: Mapping[str, Any], models: int) ->
         "typical": (width,),
         "descriptor_weights": (len(DESCRIPTORS),),
         "same": (2, width),
+        "calibration": (len(SITUATIONS), 2),
         "loadings": (models, EASE_DIMENSIONS),
         **{f"network.{name}": value.shape for name, value in initial_parameters(0, hidden).items()},
     }

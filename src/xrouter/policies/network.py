@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
+from .calibration import Lines, as_stated, calibrate
 from .features import FEATURES, Prior, View, features, look
 from .profiles import PoolProfile, Profiles
 from .states import Bools, Choices, Floats, States
@@ -210,9 +211,12 @@ class NetworkPolicy:
         parameters: Mapping[str, NDArray[np.float32]],
         payoff: Payoff,
         *,
+        calibration: Lines | None = None,
         name: str = "network",
         version: str = "0",
     ) -> None:
+        """calibration: of the stated confidence (`policies.calibration`); by default it is stated as it is."""
+        self.calibration = as_stated() if calibration is None else calibration
         self.encoder = encoder
         self.profiles = profiles
         self.parameters = parameters
@@ -226,7 +230,11 @@ class NetworkPolicy:
 
     def prior(self, text_BD: Floats, states: States) -> Prior:
         """What is expected of each model. Of a query unlike anything in training: what it does on average there."""
-        return self._prior(text_BD, self.encoder.familiar_B(text_BD), states)
+        return self._prior(text_BD, self.familiar_B(text_BD), states)
+
+    def familiar_B(self, text_BD: Floats) -> Bools:
+        """Whether each query resembles training prompts."""
+        return self.encoder.familiar_B(text_BD)
 
     def _prior(self, text_BD: Floats, familiar_B: Bools, states: States) -> Prior:
         if not familiar_B.all():
@@ -244,7 +252,7 @@ class NetworkPolicy:
         )
 
     def decide(self, text_BD: Floats, states: States) -> Choices:
-        familiar_B = self.encoder.familiar_B(text_BD)
+        familiar_B = self.familiar_B(text_BD)
         whole = look(self._prior(text_BD, familiar_B, states), states)
         network = partial(forward, self.parameters)
         pending_BM = np.zeros_like(states.allowed_BM)
@@ -266,6 +274,7 @@ class NetworkPolicy:
             at_hand = some.responded_BM | pending_BM[active]
             confidence_B[active] = np.where(at_hand, now.chance_BM, 0.0).max(1)
             active = active[~stop]
+        confidence_B = calibrate(self.calibration, confidence_B, states.responded_BM.sum(1))
         return Choices(pending_BM, select_B, confidence_B, familiar_B)
 
     def pool_profile(self, models: tuple[Model, ...]) -> PoolProfile:

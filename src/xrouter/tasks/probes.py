@@ -85,6 +85,7 @@ def with_models(policy: NetworkPolicy, probed: Sequence[Probed]) -> NetworkPolic
         add_models(policy.profiles, [(one.model, one.probes) for one in probed]),
         policy.parameters,
         policy.payoff,
+        calibration=policy.calibration,
         name=policy.name,
         version="+".join([policy.version, *(one.model.name for one in probed)]),
     )

@@ -89,7 +89,7 @@ class Run:
         torch.save(self.trainer.state(), part)
         os.replace(part, self.folder / "state.pt")
         provenance = Provenance(tuple(trained_on(self.sets)), self.config.as_dict())
-        save_network(self.trainer.policy(), self.folder / FILE_NAME, provenance)
+        save_network(self.trainer.calibrated_policy(), self.folder / FILE_NAME, provenance)
 
 
 def trained_on(sets: Sequence[Outcomes]) -> list[Mapping[str, Any]]:

@@ -29,6 +29,7 @@ from ..rewards.linear import LinearReward
 from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes, union
 from ..tasks.replay import Replay
+from .calibration import fit_calibration
 from .config import Keep, Scale, TrainingConfig
 from .dapo import clipped_token_mean_loss, group_relative_advantages, informative_groups
 from .encoder import fit_encoder
@@ -168,6 +169,14 @@ class Trainer:
             self.payoff,
             version=version or digest[:12],
         )
+
+    def calibrated_policy(self) -> NetworkPolicy:
+        """The policy with its confidences mended on the training queries: what is written and served."""
+        policy = self.policy()
+        policy.calibration = fit_calibration(
+            policy, self.prepared.training, self.config.max_turns, self.config.seed
+        )
+        return policy
 
     def state(self) -> dict[str, Any]:
         return {
