@@ -41,7 +41,7 @@ def references(document: Path) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_and_symbols_exist(document: Path) -> None:
     for file, symbol in references(document):
-        path = SOURCE / file
+        path = (ROOT if file.startswith("benchmarks/") else SOURCE) / file
         assert path.is_file(), f"{document.name} names {file}"
         if symbol is not None:
             assert symbol in symbols(path), f"{document.name} names {file}:{symbol}"
