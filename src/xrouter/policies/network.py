@@ -30,6 +30,10 @@ HOPELESS_PENALTY = 1.2
 """A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1. Since somebody must be asked,
 the first call's penalty counts from the cheapest model's."""
 
+CAP_MARGIN = 2.0
+"""Under a cap on cost a call must fit at this many times its expected cost: lengths vary, and an answer that the cap
+cuts off is worth nothing. Of 1, 1.5, 2 and 3 the best on training queries under most caps."""
+
 Parameters = Mapping[str, Any]
 """Arrays of either library: the same forward pass trains in torch and serves in NumPy."""
 
@@ -151,11 +155,10 @@ def legal_choices(view: View, pending_BM: Bools) -> Bools:
     prior, states, penalty_BM = view.prior, view.states, view.penalty_BM
     listed = pending_BM.sum(1)
     responded = states.responded_BM.any(1)
+    first = ~responded & (listed == 0)
     callable_ = states.allowed_BM & ~pending_BM
     if np.isfinite(states.money_left_B).any():
-        left = states.money_left_B - (prior.cost_BM * pending_BM).sum(1)
-        callable_ &= prior.cost_BM <= left[:, None]
-    first = ~responded & (listed == 0)
+        callable_ &= _affordable(prior, states.money_left_B, pending_BM, callable_, first)
     cheapest = np.where(callable_, penalty_BM, np.inf).min(1)
     worthwhile = penalty_BM <= HOPELESS_PENALTY + np.where(first, cheapest, 0.0)[:, None]
     last_turn = states.turns_left_B <= 1
@@ -164,6 +167,20 @@ def legal_choices(view: View, pending_BM: Bools) -> Bools:
     legal_BA[:, :-1] = callable_ & worthwhile & may_add[:, None]
     legal_BA[:, -1] = (listed > 0) | responded
     return legal_BA
+
+
+def _affordable(
+    prior: Prior, money_left_B: Floats, pending_BM: Bools, callable_BM: Bools, first_B: Bools
+) -> Bools:
+    """Calls that a cap leaves room for, with `CAP_MARGIN`; where it has room for no first call, the cheapest that fits
+    without it."""
+    left_B1 = (money_left_B - CAP_MARGIN * (prior.cost_BM * pending_BM).sum(1))[:, None]
+    fits_BM: Bools = CAP_MARGIN * prior.cost_BM <= left_B1
+    cost_BM = np.where(callable_BM, prior.cost_BM, np.inf)
+    cheapest_BM = (cost_BM <= cost_BM.min(1, keepdims=True)) & (cost_BM <= money_left_B[:, None])
+    tight_B = first_B & ~(callable_BM & fits_BM).any(1)
+    affordable_BM: Bools = fits_BM | (tight_B[:, None] & cheapest_BM)
+    return affordable_BM
 
 
 def starting_values(
