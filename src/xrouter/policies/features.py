@@ -51,7 +51,8 @@ FIXED_OF_EPISODE = (
 VARYING = ("callable", "pending", "pending models", "pending penalty", "best pending chance logit")
 FEATURES = (*FIXED_OF_MODEL, *FIXED_OF_EPISODE, *VARYING)
 SCALE = 4.0
-FIXED = len(FIXED_OF_MODEL) + len(FIXED_OF_EPISODE)
+COLUMN = {name: i for i, name in enumerate(FEATURES)}
+CALLABLE, PENDING, PENDING_MODELS, PENDING_PENALTY, PENDING_CHANCE = (COLUMN[name] for name in VARYING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,39 +155,39 @@ def _fixed_features(
     one_call = np.where(states.allowed_BM, chance - penalty, -1.0).max(1)
     x = np.zeros((B, M, len(FEATURES)), np.float32)
     per_model = {
-        0: chance_logit,
-        1: prior_logit,
-        2: chance_logit - best_uncalled[:, None],
-        4: np.log10(relative + 1e-5),
-        5: np.minimum(penalty, 2.0),
-        6: log_penalty,
-        8: states.failed_BM,
-        14: prior.known_BM,
+        "chance logit": chance_logit,
+        "prior logit": prior_logit,
+        "chance logit below the best uncalled": chance_logit - best_uncalled[:, None],
+        "log relative cost": np.log10(relative + 1e-5),
+        "penalty": np.minimum(penalty, 2.0),
+        "log penalty": log_penalty,
+        "failed": states.failed_BM,
+        "measured": prior.known_BM,
     }
     per_episode = {
-        0: np.log10(states.cost_weight_B + 1e-3),
-        1: states.turns_left_B == 1,
-        2: states.turns_left_B == 2,
-        3: np.minimum(states.turns_left_B, 6) / 4.0,
-        10: best_uncalled,
-        11: one_call,
-        12: prior.same_B2[:, 0],
-        13: prior.same_B2[:, 1],
+        "log lambda": np.log10(states.cost_weight_B + 1e-3),
+        "one turn left": states.turns_left_B == 1,
+        "two turns left": states.turns_left_B == 2,
+        "turns left": np.minimum(states.turns_left_B, 6) / 4.0,
+        "best uncalled chance logit": best_uncalled,
+        "best value of one call": one_call,
+        "same if wrong": prior.same_B2[:, 0],
+        "same if right": prior.same_B2[:, 1],
     }
     if states.responded_BM.any():  # not in a first turn, where a server spends most of its decisions
         more_of_model, more_of_episode = _after_responses(prior, states, inference)
         per_model |= more_of_model
         per_episode |= more_of_episode
-    for i, column in per_model.items():
-        x[:, :, i] = column
-    for i, value in per_episode.items():
-        x[:, :, len(FIXED_OF_MODEL) + i] = value[:, None]
+    for name, column in per_model.items():
+        x[:, :, COLUMN[name]] = column
+    for name, value in per_episode.items():
+        x[:, :, COLUMN[name]] = value[:, None]
     return x
 
 
 def _after_responses(
     prior: Prior, states: States, inference: Inference
-) -> tuple[dict[int, Floats | Bools], dict[int, Floats | Ints]]:
+) -> tuple[dict[str, Floats | Bools], dict[str, Floats | Ints]]:
     """The features that are zero before anybody responded."""
     responded, chance = states.responded_BM, inference.chance_BM
     answered = responded & (states.answer_BM >= 0)
@@ -200,33 +201,37 @@ def _after_responses(
     ratio = np.log(np.maximum(states.tokens_BM, 1.0) / np.maximum(prior.tokens_BM, 1.0))
     some_B1 = np.asarray(responded.any(1))[:, None]
     return {
-        3: np.where(~responded & some_B1, np.maximum(inference.after_BM - best[:, None], 0.0), 0.0),
-        7: responded,
-        9: answered,
-        10: agreeing,
-        11: np.where(answered, answers[:, None] - agreeing, 0.0),
-        12: leads,
-        13: np.where(responded, np.clip(ratio, -3.0, 3.0), 0.0),
+        "gain of asking": np.where(
+            ~responded & some_B1, np.maximum(inference.after_BM - best[:, None], 0.0), 0.0
+        ),
+        "responded": responded,
+        "answered": answered,
+        "agreeing": agreeing,
+        "disagreeing": np.where(answered, answers[:, None] - agreeing, 0.0),
+        "likeliest answer": leads,
+        "log length against expectation": np.where(responded, np.clip(ratio, -3.0, 3.0), 0.0),
     }, {
-        4: responded.sum(1),
-        5: answers,
-        6: agreeing.max(1),
-        7: best,
-        8: best - rival,
-        9: np.minimum(states.cost_weight_B * states.cost_BM.sum(1) / prior.reference_cost, 2.0),
+        "responses": responded.sum(1),
+        "answers": answers,
+        "largest class": agreeing.max(1),
+        "best chance at hand": best,
+        "lead over other answers": best - rival,
+        "penalty so far": np.minimum(
+            states.cost_weight_B * states.cost_BM.sum(1) / prior.reference_cost, 2.0
+        ),
     }
 
 
 def features(view: View, pending_BM: Bools) -> NDArray[np.float32]:
     """x_BMF; `pending_BM` are the models already picked in this turn and not yet called."""
     x = view.fixed_BMF.copy()
-    x[:, :, FIXED] = view.states.allowed_BM & ~pending_BM
+    x[:, :, CALLABLE] = view.states.allowed_BM & ~pending_BM
     if pending_BM.any():
-        x[:, :, FIXED + 1] = pending_BM
+        x[:, :, PENDING] = pending_BM
         count = pending_BM.sum(1)
-        x[:, :, FIXED + 2] = count[:, None]
-        penalty = (x[:, :, 5] * pending_BM).sum(1)
-        x[:, :, FIXED + 3] = np.minimum(penalty, 2.0)[:, None]
-        best = np.where(pending_BM, x[:, :, 0], -SCALE).max(1)
-        x[:, :, FIXED + 4] = np.where(count > 0, best, 0.0)[:, None]
+        x[:, :, PENDING_MODELS] = count[:, None]
+        penalty = (x[:, :, COLUMN["penalty"]] * pending_BM).sum(1)
+        x[:, :, PENDING_PENALTY] = np.minimum(penalty, 2.0)[:, None]
+        best = np.where(pending_BM, x[:, :, COLUMN["chance logit"]], -SCALE).max(1)
+        x[:, :, PENDING_CHANCE] = np.where(count > 0, best, 0.0)[:, None]
     return x

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..episodes.cost import estimate_query_tokens
-from ..policies.features import FEATURES, Prior
+from ..policies.features import COLUMN, Prior
 from ..policies.network import Network, forward, value_correction
 from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles
 from ..policies.states import Floats
@@ -24,7 +24,7 @@ from .agreement import cross_fitted_same
 from .episodes import Choices, TrainingSet
 from .profiles import cross_fitted_skill, prompt_folds
 
-CHANCE = FEATURES.index("chance logit")
+CHANCE = COLUMN["chance logit"]
 
 
 def training_set(
