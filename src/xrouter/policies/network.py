@@ -284,12 +284,13 @@ class NetworkPolicy:
             pick = np.where(now.legal_BA.any(1), now.value_BA.argmax(1), go)
             stop = pick == go
             pending_BM[active[~stop], pick[~stop]] = True
-            best = best_response_M(now.chance_BM, some)
             ended = active[stop]
-            empty = ~pending_BM[ended].any(1)
-            select_B[ended[empty]] = best[stop][empty]
-            at_hand = some.responded_BM | pending_BM[active]
-            confidence_B[active] = np.where(at_hand, now.chance_BM, 0.0).max(1)
+            if len(ended):
+                best = best_response_M(now.chance_BM, some)
+                empty = ~pending_BM[ended].any(1)
+                select_B[ended[empty]] = best[stop][empty]
+                at_hand = some.responded_BM | pending_BM[active]
+                confidence_B[ended] = np.where(at_hand, now.chance_BM, 0.0).max(1)[stop]
             active = active[~stop]
         confidence_B = calibrate(self.calibration, confidence_B, states.responded_BM.sum(1))
         return Choices(pending_BM, select_B, confidence_B, familiar_B)
