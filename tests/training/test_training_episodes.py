@@ -8,9 +8,10 @@ import torch
 from learner_kit import fitted_policy, tiny_config
 from synthetic import synthetic_outcomes
 
-from xrouter.policies.features import SCALE, logit
+from xrouter.policies.features import SCALE
 from xrouter.policies.inference import infer
 from xrouter.policies.network import NetworkPolicy, Payoff
+from xrouter.policies.odds import logit
 from xrouter.policies.states import States
 from xrouter.rewards.cost_aware import CostAwareReward
 from xrouter.rewards.linear import LinearReward

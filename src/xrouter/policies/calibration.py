@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .odds import logit, sigmoid
 from .states import Floats, Ints
 
 SITUATIONS = ("at most one response", "several responses")
@@ -32,5 +33,4 @@ def calibrate(lines_S2: Lines, chance_B: Floats, responses_B: Ints) -> Floats:
     """Confidence [B]; a chance of 0 (nothing at hand) stays 0."""
     inside = np.minimum(np.maximum(chance_B, MIN_CONFIDENCE), 1.0 - MIN_CONFIDENCE)
     line = lines_S2[situation_B(responses_B)]
-    logit = line[:, 0] + line[:, 1] * np.log(inside / (1.0 - inside))
-    return np.where(chance_B > 0, 1.0 / (1.0 + np.exp(-logit)), 0.0)
+    return np.where(chance_B > 0, sigmoid(line[:, 0] + line[:, 1] * logit(inside)), 0.0)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Inference, infer
+from .odds import logit
 from .states import Bools, Floats, Ints, States, agreement_BM
 
 FIXED_OF_MODEL = (
@@ -120,10 +121,6 @@ class View:
             self.penalty_BM[index],
             self.fixed_BMF[index],
         )
-
-
-def logit(p: Floats) -> Floats:
-    return np.asarray(np.log(p / (1.0 - p)), np.float64)
 
 
 def look(prior: Prior, states: States) -> View:

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .odds import sigmoid
 from .states import Bools, Floats, Ints
 
 EASE_DIMENSIONS = 2
@@ -46,7 +48,7 @@ def infer(
 ) -> Inference:
     """prior_BM: logits. answer_BM: class of equal answers, -1 where there is none (yet)."""
     answered_BM = answer_BM >= 0
-    chance_BM = 1.0 / (1.0 + np.exp(-prior_BM))
+    chance_BM = sigmoid(prior_BM)
     after_BM = chance_BM.copy()
     if not answered_BM.any():
         return Inference(chance_BM, after_BM)
@@ -75,10 +77,10 @@ def same_as_concentration(same_wrong_B: Floats, same_right_B: Floats) -> tuple[F
     return wrong_B, right_B
 
 
-def steepness(loadings_ME: Floats) -> Floats:
-    """By how much a model's prior logit is stretched, so that averaging over ease gives the prior back."""
-    stretch_M: Floats = np.sqrt(1.0 + 0.346 * (loadings_ME**2).sum(1))
-    return stretch_M
+def steepness(loadings_ME: Any) -> Any:
+    """By how much a model's prior logit is stretched, so that averaging over ease gives the prior back; of NumPy's
+    arrays and torch's alike."""
+    return (1.0 + 0.346 * (loadings_ME**2).sum(1)) ** 0.5
 
 
 def _first_of_class(answer_BM: Ints, answered_BM: Bools) -> Bools:
@@ -126,7 +128,7 @@ def _weigh(
     weight_BTG = np.exp(log_BTG - log_BTG.max((1, 2), keepdims=True))
     weight_BTG /= weight_BTG.sum((1, 2), keepdims=True)
 
-    chance_BMG = 1.0 / (1.0 + np.exp(-logit_BMG))
+    chance_BMG = sigmoid(logit_BMG)
     weight_BT = weight_BTG.sum(2)
     by_class_BK = weight_BT @ right_TK
     both_right_BTM = weight_BTG @ chance_BMG.transpose(0, 2, 1)

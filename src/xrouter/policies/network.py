@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..catalog.model import Model
 from .calibration import Lines, as_stated, calibrate
 from .features import FEATURES, Prior, View, features, look
+from .odds import sigmoid
 from .profiles import PoolProfile, Profiles
 from .states import Bools, Choices, Floats, States
 from .text import TextEncoder
@@ -195,7 +196,7 @@ def starting_values(
     """
     prior, states = view.prior, view.states
     logit_BM = np.minimum(np.maximum(view.chance_logit_BM + correct_BM, -12.0), 12.0)
-    chance_BM = 1.0 / (1.0 + np.exp(-logit_BM))
+    chance_BM = sigmoid(logit_BM)
     weight = states.cost_weight_B / prior.reference_cost
     spent_B = weight * states.cost_BM.sum(1) + (view.penalty_BM * pending_BM).sum(1)
     worth_BM = np.where(states.responded_BM, chance_BM, np.maximum(chance_BM, view.inference.after_BM))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..policies.inference import EASE_DIMENSIONS, quadrature
+from ..policies.inference import EASE_DIMENSIONS, quadrature, steepness
+from ..policies.odds import logit
 from ..policies.states import Bools, Floats, Ints
 
 RIDGE = 3.0
@@ -87,7 +88,7 @@ def fit_loadings(prior_QM: Floats, score_QM: Floats, present_QM: Bools) -> Float
     prior_QM: honest (cross-fitted) chances strictly inside 0..1.
     """
     nodes_GE, log_weight_G = (torch.tensor(values, dtype=torch.float32) for values in quadrature())
-    prior = torch.tensor(np.log(prior_QM / (1.0 - prior_QM)), dtype=torch.float32)
+    prior = torch.tensor(logit(prior_QM), dtype=torch.float32)
     present = torch.tensor(present_QM)
     right = torch.tensor(present_QM & (np.nan_to_num(score_QM) > RIGHT), dtype=torch.float32)
     draws = torch.Generator().manual_seed(0)
@@ -99,9 +100,8 @@ def fit_loadings(prior_QM: Floats, score_QM: Floats, present_QM: Bools) -> Float
     optimizer = torch.optim.Adam([loadings], lr=0.05)
     for _ in range(LOADING_STEPS):
         rows = torch.randint(0, len(prior), (LOADING_BATCH,), generator=draws)
-        stretch = torch.sqrt(1.0 + 0.346 * (loadings**2).sum(1))
-        logit = (stretch * prior[rows])[:, :, None] + loadings @ nodes_GE.T
-        log_p = right[rows][:, :, None] * logit - torch.nn.functional.softplus(logit)
+        logits = (steepness(loadings) * prior[rows])[:, :, None] + loadings @ nodes_GE.T
+        log_p = right[rows][:, :, None] * logits - torch.nn.functional.softplus(logits)
         evidence = torch.logsumexp((log_p * present[rows][:, :, None]).sum(1) + log_weight_G, 1).mean()
         apart = ((loadings - loadings.mean(0)) ** 2).sum()
         optimizer.zero_grad()

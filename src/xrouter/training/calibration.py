@@ -15,6 +15,7 @@ import numpy as np
 from ..policies.calibration import SITUATIONS, Lines, as_stated, situation_B
 from ..policies.features import Prior
 from ..policies.network import NetworkPolicy
+from ..policies.odds import logit, sigmoid
 from ..policies.states import Bools, Floats, Ints, States
 from ..tasks.replay import Replay
 from .episodes import TrainingSet
@@ -44,7 +45,7 @@ def fit_calibration(policy: NetworkPolicy, sets: Sequence[TrainingSet], max_turn
     lines = as_stated()
     for s in range(len(SITUATIONS)):
         rows = (situation == s) & (stated_B > 0) & (stated_B < 1)
-        lines[s] = fit_line(np.log(stated_B[rows] / (1.0 - stated_B[rows])), score_B[rows])
+        lines[s] = fit_line(logit(stated_B[rows]), score_B[rows])
     return lines
 
 
@@ -54,7 +55,7 @@ def fit_line(logit_B: Floats, score_B: Floats) -> Floats:
     start = np.array([0.0, 1.0])
     line = start.copy()
     for _ in range(STEPS):
-        p = 1.0 / (1.0 + np.exp(-(x_B2 @ line)))
+        p = sigmoid(x_B2 @ line)
         gradient = x_B2.T @ (score_B - p) - CAUTION * 0.25 * (line - start)
         curvature = (x_B2 * (p * (1.0 - p))[:, None]).T @ x_B2 + CAUTION * 0.25 * np.eye(2)
         line = line + np.linalg.solve(curvature, gradient)

@@ -15,8 +15,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..policies.features import Prior, View, logit, look
+from ..policies.features import Prior, View, look
 from ..policies.network import Network, Payoff, best_response_M, deliberate
+from ..policies.odds import logit, sigmoid
 from ..policies.states import Bools, Floats, Ints, States
 from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes, Recording
@@ -129,7 +130,7 @@ def draw(
     chance_BM = np.where(hidden_BM, data.guess_QM[query_B], base.chance_BM)
     prior = replace(
         base,
-        chance_BM=1.0 / (1.0 + np.exp(-logit(chance_BM) - noise_BM)),
+        chance_BM=sigmoid(logit(chance_BM) + noise_BM),
         known_BM=~hidden_BM,
         cost_BM=base.cost_BM * factor_BM,
     )

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..policies.features import Prior, logit
+from ..policies.features import Prior
 from ..policies.inference import same_as_concentration, steepness
+from ..policies.odds import logit, sigmoid
 from ..policies.states import Bools, Floats, Ints
 
 
@@ -21,7 +22,7 @@ def imagine(prior: Prior, rng: np.random.Generator) -> tuple[Floats, Ints]:
     B, M = prior.chance_BM.shape
     ease_BE = rng.standard_normal((B, prior.loadings_ME.shape[1]))
     logit_BM = steepness(prior.loadings_ME) * logit(prior.chance_BM) + ease_BE @ prior.loadings_ME.T
-    right_BM = rng.random((B, M)) < 1.0 / (1.0 + np.exp(-logit_BM))
+    right_BM = rng.random((B, M)) < sigmoid(logit_BM)
     wrong_B, right_B = same_as_concentration(prior.same_B2[:, 0], prior.same_B2[:, 1])
     answer_BM = np.where(
         right_BM, 2 * seated(right_BM, right_B, rng), 2 * seated(~right_BM, wrong_B, rng) + 1

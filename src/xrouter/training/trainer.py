@@ -158,8 +158,8 @@ class Trainer:
 
     def policy(self, version: str | None = None, *, keep: Keep | None = None) -> NetworkPolicy:
         """The policy as it is served, with the weights that `keep` names (by default the config's)."""
-        best = (keep or self.config.keep) == "best" and self.best is not None
-        source = self.best[1] if best and self.best is not None else self.average
+        best = self.best if (keep or self.config.keep) == "best" else None
+        source = self.average if best is None else best[1]
         weights = {name: value.detach().numpy().copy() for name, value in source.items()}
         digest = hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest()
         return NetworkPolicy(
