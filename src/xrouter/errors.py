@@ -24,6 +24,12 @@ XRouterError
 ├── CheckpointError           a policy file that cannot be loaded
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
+├── StateError                the shared state could not be reached (503)
+├── AccessError               who asks may not (401)
+│   ├── KeyRefusedError       no key, or one that is unknown, expired or revoked (401)
+│   ├── NotAllowedError       a key that is not good for this model or path (403)
+│   ├── QuotaExceededError    a budget has no room for the request (429)
+│   └── RateLimitedError      too many requests or tokens (429); carries retry_after_s
 └── ServerStoppingError       the gateway is shutting down (503)
 """
 
@@ -187,6 +193,44 @@ class DataError(XRouterError):
 
 class LedgerError(XRouterError):
     code = "ledger_error"
+
+
+class StateError(XRouterError):
+    status = 503
+    code = "state_unavailable"
+
+
+class AccessError(XRouterError):
+    status = 401
+    type = "authentication_error"
+
+
+class KeyRefusedError(AccessError):
+    code = "invalid_api_key"
+
+
+class NotAllowedError(AccessError):
+    status = 403
+    type = "permission_error"
+    code = "not_allowed"
+
+
+class QuotaExceededError(AccessError):
+    status = 429
+    type = "insufficient_quota"
+    code = "budget_exhausted"
+
+
+class RateLimitedError(AccessError):
+    """`retry_after_s`: seconds until there is room again."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: float, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class ServerStoppingError(XRouterError):

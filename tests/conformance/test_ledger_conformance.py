@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ledger_kit import call_entry, episode_entry
 
 import xrouter.ledger
 from xrouter.errors import LedgerError
-from xrouter.ledger.ledger import Ledger
+from xrouter.ledger.ledger import Ledger, Spent
 from xrouter.ledger.memory import MemoryLedger
 from xrouter.ledger.sqlite import SqliteLedger
 from xrouter.ledger.totals import totals_of
@@ -125,7 +126,7 @@ async def test_all_rows_of_an_episode_or_none(ledger: Any) -> None:
         ledger.book(episode_entry("e2"), [call_entry("e2", "c1")]),
         return_exceptions=True,
     )
-    assert [type(result) for result in results] == [type(None), LedgerError, type(None)]
+    assert [type(result) for result in results] == [list, LedgerError, list]
     assert (ledger.totals().requests, ledger.totals().calls) == (2, 2)
 
 
@@ -140,3 +141,32 @@ async def test_closed_books_take_nothing_more(ledger: Any) -> None:
     await ledger.aclose()
     with pytest.raises(LedgerError, match="closed"):
         await ledger.book(episode_entry("e1"), [])
+
+
+async def test_what_a_scope_has_spent_adds_up_exactly_and_is_numbered(ledger: Any) -> None:
+    await ledger.book(episode_entry("e1", cost="0.1"), [], ["key:a/2026-11", "team:x"])
+    spent = await ledger.book(episode_entry("e2", cost="0.2"), [], ["team:x", "key:b/2026-11"])
+    assert list(spent) == [Spent("team:x", Decimal("0.3"), 2), Spent("key:b/2026-11", Decimal("0.2"), 1)]
+    assert list(await ledger.spent(["key:a/2026-11", "key:c"])) == [
+        Spent("key:a/2026-11", Decimal("0.1"), 1),
+        Spent("key:c"),
+    ]
+
+
+async def test_a_refused_booking_charges_nobody(ledger: Any) -> None:
+    await ledger.book(episode_entry("e1"), [], ["key:a"])
+    with pytest.raises(LedgerError):
+        await ledger.book(episode_entry("e1"), [], ["key:a"])
+    assert list(await ledger.spent(["key:a"])) == [Spent("key:a", Decimal("0.01"), 1)]
+
+
+async def test_who_asked_is_kept(ledger: Any) -> None:
+    entry = replace(
+        episode_entry("e1"), key_id="k1", user="ann", team="core", tags=("a", "b"), session="s", trace_id="t",
+        cache="exact", saved_usd=Decimal("0.5"),
+    )  # fmt: skip
+    await ledger.book(entry, [])
+    if hasattr(ledger, "entries"):
+        assert ledger.entries("e1") == (entry, [])
+    else:
+        assert ledger.episodes == [entry]

@@ -167,7 +167,7 @@ async def test_text_that_cannot_be_stored_fails_its_own_booking_alone(tmp_path: 
         return_exceptions=True,
     )
     assert isinstance(results[0], LedgerError)
-    assert results[1] is None
+    assert results[1] == []
     with pytest.raises(LedgerError, match="not an amount"):
         await ledger.book(episode_entry("e3", cost="NaN"), [])
     await ledger.book(episode_entry("e4", cost="0.5"), [])
@@ -214,8 +214,11 @@ async def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_rows(tmp_path
     await ledger.book(episode_entry("old"), [call_entry("old", "c1")])
     await ledger.aclose()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE episodes DROP COLUMN outside_training")
-        connection.execute("ALTER TABLE episodes DROP COLUMN target_quality")
+        connection.execute("DROP TABLE spent")
+        for column in reversed(
+            ("target_quality outside_training key_id user team tags session trace_id cache saved_usd").split()
+        ):
+            connection.execute(f"ALTER TABLE episodes DROP COLUMN {column}")
         connection.execute("UPDATE schema_version SET version = 1")
         connection.commit()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import LedgerError
-from .ledger import CallEntry, EpisodeEntry
+from .ledger import CallEntry, EpisodeEntry, Spent
 from .totals import DEFAULT_TOP_ROUTES, Totals, totals_of, within
 
 
@@ -16,9 +16,12 @@ class MemoryLedger:
         self.episodes: list[EpisodeEntry] = []
         self.calls: list[CallEntry] = []
         self._episode_ids: set[str] = set()
+        self._spent: dict[str, Spent] = {}
         self._closed = False
 
-    async def book(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None:
+    async def book(
+        self, episode: EpisodeEntry, calls: Sequence[CallEntry], scopes: Sequence[str] = ()
+    ) -> Sequence[Spent]:
         if self._closed:
             raise LedgerError("the ledger is closed: open another")
         if episode.episode_id in self._episode_ids:
@@ -31,6 +34,14 @@ class MemoryLedger:
         self._episode_ids.add(episode.episode_id)
         self.episodes.append(episode)
         self.calls.extend(calls)
+        for before in await self.spent(scopes):
+            self._spent[before.scope] = Spent(
+                before.scope, before.cost_usd + episode.cost_usd, before.version + 1
+            )
+        return await self.spent(scopes)
+
+    async def spent(self, scopes: Sequence[str]) -> Sequence[Spent]:
+        return [self._spent.get(scope, Spent(scope)) for scope in scopes]
 
     def totals(
         self, since: float | None = None, until: float | None = None, *, top_routes: int = DEFAULT_TOP_ROUTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from decimal import Decimal
 from typing import Any
@@ -10,11 +11,29 @@ from ..errors import LedgerError
 from ..messages import Usage
 from .ledger import CallEntry, EpisodeEntry
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+
+_SPENT = "CREATE TABLE spent (scope TEXT PRIMARY KEY, cost_usd TEXT NOT NULL, version INTEGER NOT NULL)"
 
 MIGRATIONS = {
     1: ("ALTER TABLE episodes ADD COLUMN target_quality REAL",),
     2: ("ALTER TABLE episodes ADD COLUMN outside_training INTEGER NOT NULL DEFAULT 0",),
+    3: (
+        *(
+            f"ALTER TABLE episodes ADD COLUMN {column}"
+            for column in (
+                "key_id TEXT",
+                "user TEXT",
+                "team TEXT",
+                "tags TEXT NOT NULL DEFAULT '[]'",
+                "session TEXT",
+                "trace_id TEXT",
+                "cache TEXT",
+                "saved_usd TEXT NOT NULL DEFAULT '0'",
+            )
+        ),
+        _SPENT,
+    ),
 }
 """From each older version to the next. A migrated file has the same columns in the same order as a new one."""
 
@@ -25,7 +44,9 @@ TABLES = (
         route TEXT NOT NULL, calls INTEGER NOT NULL, answer_model TEXT, stop_reason TEXT NOT NULL,
         cost_usd TEXT NOT NULL, reference_model TEXT NOT NULL, reference_cost_usd TEXT NOT NULL,
         confidence REAL, latency_s REAL NOT NULL, cost_weight REAL NOT NULL, error TEXT, degraded TEXT,
-        simulated INTEGER NOT NULL, target_quality REAL, outside_training INTEGER NOT NULL DEFAULT 0
+        simulated INTEGER NOT NULL, target_quality REAL, outside_training INTEGER NOT NULL DEFAULT 0,
+        key_id TEXT, user TEXT, team TEXT, tags TEXT NOT NULL DEFAULT '[]', session TEXT, trace_id TEXT, cache TEXT,
+        saved_usd TEXT NOT NULL DEFAULT '0'
     )""",
     """CREATE TABLE calls (
         episode_id TEXT NOT NULL REFERENCES episodes (episode_id), call_id TEXT NOT NULL, at REAL NOT NULL,
@@ -35,6 +56,7 @@ TABLES = (
         latency_s REAL NOT NULL, error TEXT, simulated INTEGER NOT NULL,
         PRIMARY KEY (episode_id, call_id)
     )""",
+    _SPENT,
     "CREATE INDEX episodes_at ON episodes (at)",
     "CREATE INDEX calls_at ON calls (at)",
     *(
@@ -45,7 +67,7 @@ TABLES = (
     ),
 )
 
-INSERT_EPISODE = "INSERT INTO episodes VALUES (" + ", ".join("?" * 19) + ")"
+INSERT_EPISODE = "INSERT INTO episodes VALUES (" + ", ".join("?" * 27) + ")"
 INSERT_CALL = "INSERT INTO calls VALUES (" + ", ".join("?" * 16) + ")"
 
 
@@ -111,6 +133,14 @@ def episode_row(entry: EpisodeEntry) -> tuple[object, ...]:
         entry.simulated,
         entry.target_quality,
         entry.outside_training,
+        entry.key_id,
+        entry.user,
+        entry.team,
+        json.dumps(entry.tags),
+        entry.session,
+        entry.trace_id,
+        entry.cache,
+        dollars(entry.saved_usd),
     )
 
 
@@ -140,6 +170,7 @@ def read_episode(row: tuple[Any, ...]) -> EpisodeEntry:
     values = list(row)
     values[8], values[10] = Decimal(str(row[8])), Decimal(str(row[10]))
     values[16], values[18] = bool(row[16]), bool(row[18])
+    values[22], values[26] = tuple(json.loads(row[22])), Decimal(str(row[26]))
     return EpisodeEntry(*values)
 
 

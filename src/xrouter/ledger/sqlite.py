@@ -20,12 +20,13 @@ from pathlib import Path
 from ..errors import LedgerError
 from ..messages import Usage
 from .faults import is_busy, ledger_error
-from .ledger import CallEntry, EpisodeEntry
+from .ledger import CallEntry, EpisodeEntry, Spent
 from .schema import (
     INSERT_CALL,
     INSERT_EPISODE,
     call_row,
     create_or_check,
+    dollars,
     episode_row,
     read_call,
     read_episode,
@@ -36,11 +37,14 @@ BUSY_TIMEOUT_S = 10.0
 MAX_BATCH = 256
 
 
-class _Booking(Future[None]):
-    """The rows of one episode and the promise that they are on disk."""
+class _Booking(Future[Sequence[Spent]]):
+    """The rows of one episode and the promise that they are on disk, with the new totals of its scopes."""
 
-    def __init__(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None:
+    def __init__(self, episode: EpisodeEntry, calls: Sequence[CallEntry], scopes: Sequence[str]) -> None:
         super().__init__()
+        self.cost_usd = episode.cost_usd
+        self.scopes = scopes
+        self.spent: list[Spent] = []
         self.episode = episode_row(episode)
         self.calls = [call_row(call) for call in calls]
 
@@ -62,14 +66,26 @@ class SqliteLedger:
         self._thread = threading.Thread(target=self._write, args=(connection,), name="ledger", daemon=True)
         self._thread.start()
 
-    async def book(self, episode: EpisodeEntry, calls: Sequence[CallEntry]) -> None:
+    async def book(
+        self, episode: EpisodeEntry, calls: Sequence[CallEntry], scopes: Sequence[str] = ()
+    ) -> Sequence[Spent]:
         """Commit an episode and its calls. Once begun, a booking is written even if the wait is cancelled."""
-        booking = _Booking(episode, calls)
+        booking = _Booking(episode, calls, scopes)
         with self._lock:
             if self._closed:
                 raise LedgerError(f"the ledger {self.path} is closed: open another")
             self._queue.put(booking)
-        await asyncio.shield(asyncio.wrap_future(booking))
+        return await asyncio.shield(asyncio.wrap_future(booking))
+
+    async def spent(self, scopes: Sequence[str]) -> Sequence[Spent]:
+        return await asyncio.to_thread(self._read_spent, scopes) if scopes else ()
+
+    def _read_spent(self, scopes: Sequence[str]) -> Sequence[Spent]:
+        try:
+            with closing(self._reader()) as connection:
+                return [_spent(connection, scope) for scope in scopes]
+        except sqlite3.Error as error:
+            raise ledger_error(self.path, error) from error
 
     def totals(
         self, since: float | None = None, until: float | None = None, *, top_routes: int = DEFAULT_TOP_ROUTES
@@ -165,7 +181,7 @@ class SqliteLedger:
             if booking in failed:
                 booking.set_exception(failed[booking])
             else:
-                booking.set_result(None)
+                booking.set_result(booking.spent)
 
     def _insert(self, connection: sqlite3.Connection, booking: _Booking) -> LedgerError | None:
         """Insert one booking's rows, all or none; a booking at fault does not harm the others of its commit."""
@@ -173,6 +189,7 @@ class SqliteLedger:
         try:
             connection.execute(INSERT_EPISODE, booking.episode)
             connection.executemany(INSERT_CALL, booking.calls)
+            booking.spent = [_charge(connection, scope, booking.cost_usd) for scope in booking.scopes]
         except (
             sqlite3.IntegrityError,
             sqlite3.InterfaceError,
@@ -199,6 +216,22 @@ class _ExactSum:
 
     def finalize(self) -> str:
         return format(self.total, "f")
+
+
+def _spent(connection: sqlite3.Connection, scope: str) -> Spent:
+    row = connection.execute("SELECT cost_usd, version FROM spent WHERE scope = ?", (scope,)).fetchone()
+    return Spent(scope) if row is None else Spent(scope, Decimal(row[0]), row[1])
+
+
+def _charge(connection: sqlite3.Connection, scope: str, cost_usd: Decimal) -> Spent:
+    before = _spent(connection, scope)
+    after = Spent(scope, EXACT.add(before.cost_usd, cost_usd), before.version + 1)
+    connection.execute(
+        "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (scope) DO UPDATE SET cost_usd = excluded.cost_usd,"
+        " version = excluded.version",
+        (scope, dollars(after.cost_usd), after.version),
+    )
+    return after
 
 
 def _totals(
