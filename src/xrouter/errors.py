@@ -44,9 +44,9 @@ class XRouterError(Exception):
     `status` and `type` are what the gateway answers with; `param` names the offending field.
     """
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "internal_error"
-    code: ClassVar[str | None] = None
+    status: int = 500
+    type: str = "internal_error"
+    code: str | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -149,13 +149,26 @@ class ProviderResponseError(ProviderError):
 
 
 class EpisodeError(XRouterError):
-    """`episode` is what was spent in vain (an `episodes.episode.Episode` that stopped as "failed"), to be booked."""
+    """`episode` is what was spent in vain (an `episodes.episode.Episode` that stopped as "failed"), to be booked.
+
+    fault: what every call failed of, where that was one and the same; the client gets its status.
+    """
 
     type = "episode_error"
 
-    def __init__(self, message: str, *, param: str | None = None, episode: Any = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        episode: Any = None,
+        fault: ProviderError | None = None,
+    ) -> None:
         super().__init__(message, param=param)
         self.episode = episode
+        self.fault = fault
+        if fault is not None:
+            self.status, self.type, self.code = fault.status, fault.type, fault.code
 
 
 class BudgetExceededError(EpisodeError):

@@ -6,12 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ..catalog.model import Model
-from ..errors import ProviderError
-from ..messages import Request, Usage
+from ..errors import (
+    ProviderAuthError,
+    ProviderError,
+    ProviderRateLimitError,
+    ProviderRequestError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+)
+from ..messages import Completion, Request, Usage
 from ..providers.pool import Pool
 from .answers import comparable_answer
 from .call_answers import answer_where_offered, offers_functions
@@ -19,6 +26,14 @@ from .cost import estimate_prompt_tokens
 from .episode import Call, Response
 
 log = logging.getLogger(__name__)
+
+REFUSALS = (
+    ProviderAuthError,
+    ProviderRateLimitError,
+    ProviderRequestError,
+    ProviderUnavailableError,
+)
+"""Errors of a model that did no work: nothing is charged for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,53 +79,59 @@ async def ask_all(
         await asyncio.gather(*tasks, return_exceptions=True)
         waited = time.monotonic() - started
         for call, task in zip(calls, tasks, strict=True):
-            responses.append(_unfinished(call, turn, waited) if task.cancelled() else task.result())
+            responses.append(_ended(call, turn, waited) if task.cancelled() else task.result())
+
+
+def _ended(call: PlannedCall, turn: int, waited_s: float) -> Response:
+    fault = unfinished(call, waited_s)
+    return failed_response(call, turn, billed_usage(call, fault), waited_s, fault)
 
 
 async def _ask(call: PlannedCall, pool: Pool, turn: int) -> Response:
     started = time.monotonic()
-    error: str
-    usage = Usage()
+    fault: ProviderError
     try:
         completion = await pool.provider_of(call.model).complete(call.model, call.request)
-    except ProviderError as failure:
-        error = failure.message
-        if isinstance(failure.usage, Usage):
-            usage = failure.usage
-    except Exception as failure:
+    except ProviderError as error:
+        fault = error
+    except Exception as error:
         log.exception("provider %s raised outside its contract", call.model.provider)
-        error = f"the provider broke its contract: {type(failure).__name__}"
-    else:
-        answer = completion.answer
-        functions_offered = offers_functions(call.request)
-        if answer is None:
-            answer = comparable_answer(
-                completion.text,
-                completion.tool_calls,
-                question=call.request.query,
-                functions_offered=functions_offered,
-            )
-        elif functions_offered:
-            answer = answer_where_offered(answer)
-        return Response(
-            call_id=call.call_id,
-            model=call.model.name,
-            turn=turn,
-            completion=completion,
-            answer=answer,
-            usage=completion.usage,
-            cost_usd=call.model.price.cost(completion.usage),
-            latency_s=completion.latency_s or time.monotonic() - started,
+        fault = ProviderError(
+            f"the provider broke its contract: {type(error).__name__}", model=call.model.name
         )
-    return _failed(call, turn, usage, time.monotonic() - started, error)
+    else:
+        response = good_response(call, turn, completion)
+        return response if completion.latency_s else replace(response, latency_s=time.monotonic() - started)
+    return failed_response(call, turn, billed_usage(call, fault), time.monotonic() - started, fault)
 
 
-def _unfinished(call: PlannedCall, turn: int, waited_s: float) -> Response:
-    usage = Usage(prompt_tokens=estimate_prompt_tokens(call.request), estimated=True)
-    return _failed(call, turn, usage, waited_s, f"not finished after {waited_s:.3f} s: the call was ended")
+def good_response(call: PlannedCall, turn: int, completion: Completion) -> Response:
+    answer = completion.answer
+    functions_offered = offers_functions(call.request)
+    if answer is None:
+        answer = comparable_answer(
+            completion.text,
+            completion.tool_calls,
+            question=call.request.query,
+            functions_offered=functions_offered,
+        )
+    elif functions_offered:
+        answer = answer_where_offered(answer)
+    return Response(
+        call_id=call.call_id,
+        model=call.model.name,
+        turn=turn,
+        completion=completion,
+        answer=answer,
+        usage=completion.usage,
+        cost_usd=call.model.price.cost(completion.usage),
+        latency_s=completion.latency_s,
+    )
 
 
-def _failed(call: PlannedCall, turn: int, usage: Usage, latency_s: float, error: str) -> Response:
+def failed_response(
+    call: PlannedCall, turn: int, usage: Usage, latency_s: float, fault: ProviderError
+) -> Response:
     return Response(
         call_id=call.call_id,
         model=call.model.name,
@@ -120,5 +141,26 @@ def _failed(call: PlannedCall, turn: int, usage: Usage, latency_s: float, error:
         usage=usage,
         cost_usd=call.model.price.cost(usage),
         latency_s=latency_s,
-        error=error,
+        error=fault.message,
+        fault=fault,
+    )
+
+
+def billed_usage(call: PlannedCall, fault: ProviderError, written: Usage | None = None) -> Usage:
+    """What a failed call counts for: as the upstream reported, else what came of it (`written`), else the prompt.
+
+    Nothing where the upstream refused: it did no work.
+    """
+    if isinstance(fault.usage, Usage):
+        return fault.usage
+    if written is not None:
+        return written
+    if isinstance(fault, REFUSALS):
+        return Usage()
+    return Usage(prompt_tokens=estimate_prompt_tokens(call.request), estimated=True)
+
+
+def unfinished(call: PlannedCall, waited_s: float) -> ProviderTimeoutError:
+    return ProviderTimeoutError(
+        f"not finished after {waited_s:.3f} s: the call was ended", model=call.model.name
     )

@@ -17,6 +17,7 @@ from ..errors import (
     EpisodeError,
     InvalidActionError,
     NoAnswerError,
+    ProviderError,
 )
 from ..messages import Completion, Request, Usage
 from ..providers.pool import Pool
@@ -39,6 +40,7 @@ from .episode import (
     StopReason,
     Synthesis,
 )
+from .streaming import Sink, stream_one
 
 Predict = Callable[[Model, Request], Decimal]
 """Expected USD of asking this model this request."""
@@ -49,6 +51,8 @@ class Environment:
 
     predict: what a call is expected to cost, checked against the cap before it is made. On top of it the
         output tokens of every call under a cap are limited so that even the worst case stays within it.
+    allowed: names of the models that may be called; None = the whole pool. Whatever a policy wants, no other is.
+    sink: takes the answer of a call that is handed over as it comes; None = answers are whole.
     clock: seconds, monotonic. A decision's own tokens are charged before its calls; a cap cannot stop
         tokens that the policy has already spent.
     """
@@ -62,8 +66,12 @@ class Environment:
         predict: Predict = predicted_cost,
         clock: Callable[[], float] = time.monotonic,
         episode_id: str | None = None,
+        allowed: frozenset[str] | None = None,
+        sink: Sink | None = None,
     ) -> None:
         self.id = episode_id or uuid4().hex
+        self._allowed = allowed
+        self._sink = sink
         self._pool = pool
         self._request = request
         self._preference = preference
@@ -95,6 +103,8 @@ class Environment:
             money_left_usd=self._money_left(),
             time_left_s=self._time_left(),
             errors=self._errors,
+            allowed=self._allowed,
+            streaming=self._sink is not None,
         )
 
     @property
@@ -200,7 +210,10 @@ class Environment:
         turn = len(self._steps) + 1
         responses: list[Response] = []
         try:
-            await ask_all(planned, self._pool, turn, time_left, responses)
+            if self._sink is not None and decision.hand_over and len(planned) == 1:
+                await stream_one(planned[0], self._pool, turn, time_left, self._sink, responses)
+            else:
+                await ask_all(planned, self._pool, turn, time_left, responses)
         finally:
             self._record(decision, tuple(responses), (*errors, *unaffordable), broke=bool(unaffordable))
 
@@ -215,6 +228,9 @@ class Environment:
             if call.model not in self._pool:
                 names = ", ".join(model.name for model in self._pool)
                 errors.append(f"model {call.model!r} is not in the pool; it has {names}")
+                continue
+            if self._allowed is not None and call.model not in self._allowed:
+                errors.append(f"model {call.model!r} may not be called for this request")
                 continue
             call_id = f"c{len(self._responses) + len(planned) + 1}"
             model = self._pool[call.model]
@@ -237,8 +253,13 @@ class Environment:
         self._responses += responses
         self._errors = errors
         money, time_left = self._money_left(), self._time_left()
-        if self._preference.simple and len(responses) == 1 and responses[0].completion is not None:
-            self._end(responses[0].completion, responses[0], "simple", decision.confidence)
+        final = len(responses) == 1 and (self._preference.simple or decision.hand_over)
+        if final and responses[0].completion is not None:
+            reason: StopReason = "simple" if self._preference.simple else "selected"
+            self._end(responses[0].completion, responses[0], reason, decision.confidence)
+        elif responses and responses[-1].partial:
+            # Part of this answer has reached the client: no other can take its place.
+            self._fail(responses[-1].error or "the stream broke off", NoAnswerError, responses[-1].fault)
         elif time_left is not None and time_left <= 0:
             self._end_at_limit("time_limit", f"the deadline of {self._preference.deadline_s} s passed")
         elif money is not None and (money < 0 or (broke and not self._can_pay(money))):
@@ -256,6 +277,7 @@ class Environment:
             self._predict(model, self._request) <= money
             and affordable_output_tokens(model, self._request, money) >= MIN_OUTPUT_TOKENS
             for model in self._pool
+            if self._allowed is None or model.name in self._allowed
         )
 
     def _end_at_limit(self, reason: StopReason, why: str) -> None:
@@ -263,13 +285,22 @@ class Environment:
         if best is not None and best.completion is not None:
             self._end(best.completion, best, reason, None, degraded=why)
             return
-        errors: dict[str, type[EpisodeError]] = {
+        kinds: dict[str, type[EpisodeError]] = {
             "time_limit": DeadlineExceededError,
             "cost_limit": BudgetExceededError,
         }
+        kind = kinds.get(reason, NoAnswerError)
+        faults = [response.fault for response in self._responses]
+        alike = kind is NoAnswerError and len({type(fault) for fault in faults}) == 1
+        if alike and len(faults) == 1 and faults[0] is not None:
+            self._fail(faults[0].message, kind, faults[0])
+            return
         failures = "; ".join(f"{r.model}: {r.error}" for r in self._responses)
         message = f"no answer: {why}" + (f" ({failures})" if failures else "")
-        self._failure = errors.get(reason, NoAnswerError)(message, episode=self.abandoned())
+        self._fail(message, kind, faults[-1] if alike else None)
+
+    def _fail(self, message: str, kind: type[EpisodeError], fault: ProviderError | None) -> None:
+        self._failure = kind(message, episode=self.abandoned(), fault=fault)
 
     def _end(
         self,

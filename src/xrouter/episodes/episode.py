@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from ..catalog.model import Model
+from ..errors import ProviderError
 from ..messages import Completion, Request, Usage
 
 DEFAULT_MAX_TURNS = 3
@@ -98,6 +99,8 @@ class Decision:
     confidence: probability in 0..1, or None where the policy has none.
     outside_training: the request is unlike all that the policy was trained on, so the decision is the safe one and
         the confidence a guess.
+    hand_over: of a single call: its answer is the answer, the policy need not read it first. Only then can it be
+        streamed while the model still writes.
     policy_model: the model that decided, where a language model did; its tokens are booked like any call.
     """
 
@@ -107,6 +110,7 @@ class Decision:
     policy_model: Model | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     outside_training: bool = False
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class Response:
 
     answer: the final answer read from the text, normalised; None where there is none.
     cost_usd: what the call was booked at, failed calls included.
+    fault: the error of a failed call, for whoever answers the client; `error` is its text.
+    partial: the call failed when a part of its answer had reached the client already.
     """
 
     call_id: str
@@ -126,6 +132,8 @@ class Response:
     cost_usd: Decimal
     latency_s: float
     error: str | None = None
+    fault: ProviderError | None = field(default=None, compare=False, repr=False)
+    partial: bool = False
 
     @property
     def ok(self) -> bool:
@@ -138,7 +146,11 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that a policy may see. `money_left_usd` and `time_left_s` are None where there is no limit."""
+    """All that a policy may see. `money_left_usd` and `time_left_s` are None where there is no limit.
+
+    allowed: names of the pool's models that may be called; None = all.
+    streaming: the client waits for the first token: a decision that can already say `hand_over` should.
+    """
 
     request: Request
     pool: tuple[Model, ...]
@@ -149,6 +161,8 @@ class Observation:
     time_left_s: float | None = None
     errors: tuple[str, ...] = ()
     """What the environment refused of the last action (an unknown tool, a call over the cap)."""
+    allowed: frozenset[str] | None = None
+    streaming: bool = False
 
 
 @dataclass(frozen=True, slots=True)

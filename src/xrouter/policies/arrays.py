@@ -76,7 +76,9 @@ def observe(observation: Observation) -> States:
             [np.inf if observation.money_left_usd is None else float(observation.money_left_usd)]
         ),
         prompt_tokens_B=np.array([prompt_tokens], np.float64),
-        allowed_BM=(able_M(pool, request, prompt_tokens) & affordable_M(observation))[None]
+        allowed_BM=(
+            able_M(pool, request, prompt_tokens) & affordable_M(observation) & permitted_M(observation)
+        )[None]
         & ~responded
         & ~failed,
         responded_BM=responded,
@@ -108,6 +110,14 @@ def affordable_M(observation: Observation) -> Bools:
     if money is None:
         return np.ones(len(observation.pool), bool)
     return np.array([least_money(model, request) <= money for model in observation.pool])
+
+
+def permitted_M(observation: Observation) -> Bools:
+    """Models that this request may use at all."""
+    allowed = observation.allowed
+    if allowed is None:
+        return np.ones(len(observation.pool), bool)
+    return np.array([model.name in allowed for model in observation.pool])
 
 
 def last_resort(states: States) -> NDArray[np.int64]:
