@@ -10,12 +10,13 @@ import pytest
 from learner_kit import fitted_policy
 from synthetic import replaying_pool, synthetic_outcomes
 
+from xrouter.answer import Answer
 from xrouter.cli.ask import summary
 from xrouter.gateway.reply import xrouter_object
 from xrouter.ledger.sqlite import SqliteLedger
 from xrouter.policies.arrays import ServedPolicy
 from xrouter.policies.baselines import Cheapest
-from xrouter.router import Answer, Router
+from xrouter.router import Router
 from xrouter.settings import Settings
 
 KNOWN = synthetic_outcomes(seed=6, queries=60)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors as errors
+    from .answer import Answer as Answer
     from .episodes.episode import Preference as Preference
     from .messages import Request as Request
-    from .router import Answer as Answer
     from .router import Router as Router
 
     __version__: str
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Preference", "Request", "Router", "__version__", "errors"]
 
 _HOMES = {
-    "Answer": ".router",
+    "Answer": ".answer",
     "Preference": ".episodes.episode",
     "Request": ".messages",
     "Router": ".router",

@@ -216,7 +216,18 @@ async def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_rows(tmp_path
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE spent")
         for column in reversed(
-            ("target_quality outside_training key_id user team tags session trace_id cache saved_usd").split()
+            [
+                "target_quality",
+                "outside_training",
+                "key_id",
+                "user",
+                "team",
+                "tags",
+                "session",
+                "trace_id",
+                "cache",
+                "saved_usd",
+            ]
         ):
             connection.execute(f"ALTER TABLE episodes DROP COLUMN {column}")
         connection.execute("UPDATE schema_version SET version = 1")

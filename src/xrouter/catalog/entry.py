@@ -171,6 +171,8 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "modalities": _modalities,
     "tools": Reader.flag,
     "reasoning": Reader.flag,
+    "structured_output": Reader.flag,
+    "tags": Reader.texts,
     "description": Reader.text,
     "capability": number(0, 1),
     "typical_output_tokens": whole(1),

@@ -21,6 +21,8 @@ class Model:
     context_window, max_output_tokens: tokens.
     capability: 0..1, how capable the model is held to be where nobody measured it; None = guess from price and tier.
     typical_output_tokens: how long its answers tend to be, where nobody measured it; None = as others' are.
+    structured_output: takes a `response_format` with a JSON schema.
+    tags: whatever requests may ask for, such as where data stays ("eu", "on-premises").
     simulated: True for a pool that only pretends, so that every output can say so.
     """
 
@@ -38,4 +40,6 @@ class Model:
     capability: float | None = None
     typical_output_tokens: int | None = None
     simulated: bool = False
+    structured_output: bool = True
+    tags: tuple[str, ...] = ()
     options: dict[str, object] = field(default_factory=dict, hash=False, compare=False)

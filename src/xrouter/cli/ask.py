@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..router import Answer
+    from ..answer import Answer
 
 
 def ask(

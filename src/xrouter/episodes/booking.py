@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
 from ..catalog.model import Model
 from ..errors import XRouterError
-from ..ledger.ledger import CallEntry, EpisodeEntry
+from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
 from ..providers.pool import Pool
 from .episode import Episode, Response
 
@@ -24,6 +25,26 @@ class Decider(Protocol):
     def version(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Who asked, for the books. scopes: the budgets that the episode's cost is charged to.
+
+    settled: told the new totals of the scopes once the rows are committed, and only then.
+    """
+
+    key_id: str | None = None
+    user: str | None = None
+    team: str | None = None
+    tags: tuple[str, ...] = ()
+    session: str | None = None
+    trace_id: str | None = None
+    scopes: tuple[str, ...] = ()
+    settled: Callable[[EpisodeEntry, Sequence[Spent]], Awaitable[None]] | None = None
+
+
+NOBODY = Attribution()
+
+
 def entries(
     episode: Episode,
     pool: Pool,
@@ -31,6 +52,7 @@ def entries(
     reference: Model | None = None,
     error: BaseException | None = None,
     *,
+    attribution: Attribution = NOBODY,
     at: float | None = None,
 ) -> tuple[EpisodeEntry, list[CallEntry]]:
     """The rows to book: one for the episode, one for each call and one for each turn a model decided.
@@ -65,6 +87,12 @@ def entries(
         outside_training=episode.outside_training,
         error=None if error is None else _describe(error),
         degraded=episode.degraded,
+        key_id=attribution.key_id,
+        user=attribution.user,
+        team=attribution.team,
+        tags=attribution.tags,
+        session=attribution.session,
+        trace_id=attribution.trace_id,
         simulated=any(call.simulated for call in calls),
     )
     return entry, calls

@@ -6,7 +6,7 @@ Every act uses one turn, a refused one too. All state is the instance's own; an 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from uuid import uuid4
 
@@ -52,6 +52,7 @@ class Environment:
     predict: what a call is expected to cost, checked against the cap before it is made. On top of it the
         output tokens of every call under a cap are limited so that even the worst case stays within it.
     allowed: names of the models that may be called; None = the whole pool. Whatever a policy wants, no other is.
+    warm_tokens: by model, prompt tokens likely to be in its cache.
     sink: takes the answer of a call that is handed over as it comes; None = answers are whole.
     clock: seconds, monotonic. A decision's own tokens are charged before its calls; a cap cannot stop
         tokens that the policy has already spent.
@@ -68,10 +69,12 @@ class Environment:
         episode_id: str | None = None,
         allowed: frozenset[str] | None = None,
         sink: Sink | None = None,
+        warm_tokens: Mapping[str, int] | None = None,
     ) -> None:
         self.id = episode_id or uuid4().hex
         self._allowed = allowed
         self._sink = sink
+        self._warm_tokens = warm_tokens or {}
         self._pool = pool
         self._request = request
         self._preference = preference
@@ -105,6 +108,7 @@ class Environment:
             errors=self._errors,
             allowed=self._allowed,
             streaming=self._sink is not None,
+            warm_tokens=self._warm_tokens,
         )
 
     @property

@@ -149,6 +149,7 @@ class Observation:
     """All that a policy may see. `money_left_usd` and `time_left_s` are None where there is no limit.
 
     allowed: names of the pool's models that may be called; None = all.
+    warm_tokens: by model, how much of the prompt it is likely to have in its cache.
     streaming: the client waits for the first token: a decision that can already say `hand_over` should.
     """
 
@@ -163,6 +164,7 @@ class Observation:
     """What the environment refused of the last action (an unknown tool, a call over the cap)."""
     allowed: frozenset[str] | None = None
     streaming: bool = False
+    warm_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

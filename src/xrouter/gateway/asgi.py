@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from ..errors import BodyTooLargeError, XRouterError
-from . import stream
-from .reply import error_headers, error_object
+from .api import Api, Translator
+from .reply import error_headers
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -93,12 +93,14 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class Reply:
-    """One response, whole (`json`) or streamed (`start`, `write`, `end`)."""
+    """One response, whole (`json`) or streamed (`start`, `write`, `end`), in the words of one API."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, api: Api) -> None:
         self.request_id = request_id
         self.started = False
         self._send = send
+        self._api = api
+        self._translator: Translator | None = None
 
     async def json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
         body = orjson.dumps(data)
@@ -108,8 +110,9 @@ class Reply:
         )
         await self._send({"type": "http.response.body", "body": body})
 
-    async def start(self, headers: Mapping[str, str] | None = None) -> None:
-        """Begin a stream of server-sent events."""
+    async def start(self, translator: Translator, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a stream of server-sent events; `translator` says what breaks it off, if anything does."""
+        self._translator = translator
         await self._head(
             200,
             {
@@ -127,19 +130,22 @@ class Reply:
         await self._send({"type": "http.response.body", "body": events})
 
     async def error(self, error: XRouterError, headers: Mapping[str, str] | None = None) -> None:
-        """An error in OpenAI's shape: the whole response, or the last event of a stream that has begun."""
-        if self.started:
-            await self.end(stream.event(error_object(error)))
+        """An error: the whole response, or the last event of a stream that has begun."""
+        if self._translator is not None:
+            await self.end(self._translator.error(error, self.request_id))
             return
+        if self.started:
+            raise error  # half a body is out: the connection must break
         if isinstance(error, BodyTooLargeError):
             # The rest of the body is still on the wire and will not be read.
             headers = {**(headers or {}), "connection": "close"}
-        await self.json(error.status, error_object(error), {**error_headers(error), **(headers or {})})
+        body = self._api.error(error, self.request_id)
+        await self.json(error.status, body, {**error_headers(error), **(headers or {})})
 
     async def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.started = True
         raw = [
             (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
         ]
-        raw.append((b"x-request-id", self.request_id.encode("ascii")))
+        raw.append((self._api.request_id_header.encode("ascii"), self.request_id.encode("ascii")))
         await self._send({"type": "http.response.start", "status": status, "headers": raw})

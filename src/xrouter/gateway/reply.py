@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from ..answer import Answer
 from ..catalog.model import Model
-from ..errors import ProviderError, XRouterError
+from ..episodes.planning import Plan
+from ..errors import EpisodeError, ProviderError, RateLimitedError, XRouterError
 from ..messages import Completion
 from ..providers.usage import usage_object
-from ..router import Answer
 
 
 def chat_completion(answer: Answer, created: int) -> dict[str, Any]:
@@ -84,6 +85,20 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
     }
 
 
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """The answer to a dry run. Money is a string of exact USD."""
+    return {
+        "object": "xrouter.plan",
+        "models": list(plan.models),
+        "expected_cost_usd": dollars(plan.expected_cost_usd),
+        "worst_cost_usd": dollars(plan.worst_cost_usd),
+        "confidence": plan.confidence,
+        "outside_training": plan.outside_training,
+        "streams_at_once": plan.hand_over,
+        "excluded": dict(plan.excluded),
+    }
+
+
 def dollars(amount: Decimal) -> str:
     return format(amount, "f")
 
@@ -129,7 +144,7 @@ def error_object(error: XRouterError) -> dict[str, Any]:
 
 
 def error_headers(error: XRouterError) -> Mapping[str, str]:
-    """Retry-After, in whole seconds, where the upstream gave one."""
-    if isinstance(error, ProviderError) and error.retry_after_s is not None:
-        return {"retry-after": str(max(0, math.ceil(error.retry_after_s)))}
-    return {}
+    """Retry-After, in whole seconds, where it is known."""
+    cause = error.fault if isinstance(error, EpisodeError) else error
+    wait_s = cause.retry_after_s if isinstance(cause, (ProviderError, RateLimitedError)) else None
+    return {} if wait_s is None else {"retry-after": str(max(0, math.ceil(wait_s)))}

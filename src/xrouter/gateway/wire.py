@@ -17,15 +17,12 @@ from ..messages import Request
 MAX_DEPTH = 100
 """Deepest nesting of arrays and objects taken in a body: more than any tool schema needs."""
 
-OPTIONS = ("cost_weight", "target_quality", "max_cost_usd", "deadline_s", "max_turns", "simple")
-"""The keys of a body's `xrouter` object."""
-
 _OWN_FIELDS = ("model", "messages", "stream", "stream_options", "xrouter")
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A checked request. `options` is the `xrouter` object, its keys known and its values not yet checked."""
+    """A checked request. `options` is the `xrouter` object as it came; `controls` checks it."""
 
     model: str
     request: Request
@@ -55,7 +52,7 @@ def parse_chat(body: bytes) -> Chat:
         request=Request(messages, {name: value for name, value in data.items() if name not in _OWN_FIELDS}),
         stream=stream,
         include_usage=_include_usage(data.get("stream_options"), stream),
-        options=_options(data.get("xrouter")),
+        options=data.get("xrouter") or {},
     )
 
 
@@ -111,18 +108,6 @@ def _include_usage(options: Any, stream: bool) -> bool:
             param="stream_options.include_usage",
         )
     return bool(include)
-
-
-def _options(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    unknown = [key for key in value if key not in OPTIONS]
-    if unknown:
-        raise RequestError(
-            f"xrouter.{unknown[0]} is not an option; there are {', '.join(OPTIONS)}",
-            param=f"xrouter.{unknown[0]}",
-        )
-    return {key: option for key, option in value.items() if option is not None}
 
 
 def _shown(value: Any) -> str:
