@@ -22,6 +22,7 @@ import xrouter.state
 from xrouter.errors import StateError
 from xrouter.ledger.ledger import Spent
 from xrouter.state.memory import MemoryState
+from xrouter.state.sqlite import SqliteState
 from xrouter.state.state import Hold, State, Take
 
 DOLLAR = 10**12
@@ -56,8 +57,14 @@ def in_memory(request: pytest.FixtureRequest, folder: Path) -> Setting:
     return Setting(MemoryState(clock=clock), clock)
 
 
+def in_a_file(request: pytest.FixtureRequest, folder: Path) -> Setting:
+    clock = Clock()
+    return Setting(SqliteState(folder / "state.sqlite", clock=clock), clock)
+
+
 MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Setting]] = {
     MemoryState: in_memory,
+    SqliteState: in_a_file,
 }
 
 
