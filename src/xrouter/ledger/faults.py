@@ -18,18 +18,21 @@ def is_busy(error: Exception) -> bool:
 
 def ledger_error(path: Path, error: Exception) -> LedgerError:
     """The LedgerError for an error of SQLite or of the operating system."""
+    return LedgerError(f"ledger {path} {fault(error, 'name another file or restore a copy')}")
+
+
+def fault(error: Exception, mend_unsound: str) -> str:
+    """What is wrong with a file and how to mend it, as the end of a sentence that began with its path."""
     name = _name(error)
     if is_busy(error):
-        why = "is locked by another process: try again, or close what holds it"
-    elif name.startswith("SQLITE_FULL"):
-        why = "cannot grow, the disk is full: free some space"
-    elif name.startswith(_UNSOUND):
-        why = f"is no sound SQLite file ({error}): name another file or restore a copy"
-    elif isinstance(error, OSError) or name.startswith(_UNWRITABLE):
-        why = f"cannot be opened for writing ({error}): check the path and its permissions"
-    else:
-        why = f"failed: {error}"
-    return LedgerError(f"ledger {path} {why}")
+        return "is locked by another process: try again, or close what holds it"
+    if name.startswith("SQLITE_FULL"):
+        return "cannot grow, the disk is full: free some space"
+    if name.startswith(_UNSOUND):
+        return f"is no sound SQLite file ({error}): {mend_unsound}"
+    if isinstance(error, OSError) or name.startswith(_UNWRITABLE):
+        return f"cannot be opened for writing ({error}): check the path and its permissions"
+    return f"failed: {error}"
 
 
 def _name(error: Exception) -> str:

@@ -7,9 +7,7 @@ together, so many requests share one flush to disk.
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -32,9 +30,9 @@ from .schema import (
     read_episode,
 )
 from .totals import DEFAULT_TOP_ROUTES, EXACT, ModelTotals, RouteTotals, Totals, ordered
+from .writer import GroupWriter
 
 BUSY_TIMEOUT_S = 10.0
-MAX_BATCH = 256
 
 
 class _Booking(Future[Sequence[Spent]]):
@@ -59,22 +57,18 @@ class SqliteLedger:
     def __init__(self, path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.path = Path(path)
         self._busy_timeout_s = busy_timeout_s
-        self._queue: queue.SimpleQueue[_Booking | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._closed = False
         connection = self._open()
-        self._thread = threading.Thread(target=self._write, args=(connection,), name="ledger", daemon=True)
-        self._thread.start()
+        self._writer: GroupWriter[_Booking] = GroupWriter(
+            "ledger", lambda bookings: self._commit(connection, bookings), connection.close
+        )
 
     async def book(
         self, episode: EpisodeEntry, calls: Sequence[CallEntry], scopes: Sequence[str] = ()
     ) -> Sequence[Spent]:
         """Commit an episode and its calls. Once begun, a booking is written even if the wait is cancelled."""
         booking = _Booking(episode, calls, scopes)
-        with self._lock:
-            if self._closed:
-                raise LedgerError(f"the ledger {self.path} is closed: open another")
-            self._queue.put(booking)
+        if not self._writer.submit(booking):
+            raise LedgerError(f"the ledger {self.path} is closed: open another")
         return await asyncio.shield(asyncio.wrap_future(booking))
 
     async def spent(self, scopes: Sequence[str]) -> Sequence[Spent]:
@@ -113,11 +107,7 @@ class SqliteLedger:
 
     async def aclose(self) -> None:
         """Write what is waiting, then close. A second call does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._writer.aclose()
 
     def _open(self) -> sqlite3.Connection:
         """The writing connection. Turning on WAL does not wait for others by itself, so this tries again."""
@@ -150,19 +140,6 @@ class SqliteLedger:
         connection.execute("PRAGMA query_only = ON")
         connection.create_aggregate("exact_sum", 1, _ExactSum)  # type: ignore[arg-type]
         return connection
-
-    def _write(self, connection: sqlite3.Connection) -> None:
-        """The writer thread: take all that waits, commit it at once, keep the promises."""
-        with closing(connection):
-            last = False
-            while not last:
-                batch = [self._queue.get()]
-                while len(batch) < MAX_BATCH and not self._queue.empty():
-                    batch.append(self._queue.get())
-                last = None in batch
-                bookings = [booking for booking in batch if booking is not None]
-                if bookings:
-                    self._commit(connection, bookings)
 
     def _commit(self, connection: sqlite3.Connection, bookings: Sequence[_Booking]) -> None:
         failed: dict[_Booking, LedgerError] = {}
