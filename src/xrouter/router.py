@@ -186,6 +186,7 @@ class Router:
             preference,
             allowed=names if reasons else None,
             sink=sink,
+            warm_tokens=warm_tokens,
             episode_id=episode_id,
         )
 
