@@ -223,9 +223,7 @@ class Gate:
     async def _spent_on(self, scopes: Sequence[str]) -> Sequence[Spent]:
         """What the books say, at most SPENT_FRESH_S ago."""
         now = self._clock()
-        fresh = {
-            scope: known[0] for scope in scopes if (known := self._spent.get(scope)) and now < known[1]
-        }
+        fresh = {scope: known[0] for scope in scopes if (known := self._spent.get(scope)) and now < known[1]}
         if len(fresh) < len(scopes):
             for total in await self._ledger.spent([scope for scope in scopes if scope not in fresh]):
                 fresh[total.scope] = self._remember(total, now + SPENT_FRESH_S)
