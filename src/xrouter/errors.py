@@ -6,6 +6,8 @@ XRouterError
 ├── RequestError              the caller's request (HTTP 400)
 │   ├── ModelNotFoundError    no such model in the pool (404)
 │   ├── BodyTooLargeError     request body over the limit (413)
+│   ├── AccountNotFoundError   no such key, user, team or tag (404)
+│   ├── AccountExistsError     there is one of that name already (409)
 │   ├── UnknownUrlError       no such path at the gateway (404)
 │   └── MethodNotAllowedError the path is there, the method is not (405)
 ├── ProviderError             an upstream model endpoint (502)
@@ -25,6 +27,7 @@ XRouterError
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
 ├── StateError                the shared state could not be reached (503)
+├── AccountsError             the store of keys and budgets could not be read or written (503)
 ├── AccessError               who asks may not (401)
 │   ├── KeyRefusedError       no key, or one that is unknown, expired or revoked (401)
 │   ├── NotAllowedError       a key that is not good for this model or path (403)
@@ -75,6 +78,16 @@ class ModelNotFoundError(RequestError):
 class BodyTooLargeError(RequestError):
     status = 413
     code = "body_too_large"
+
+
+class AccountNotFoundError(RequestError):
+    status = 404
+    code = "account_not_found"
+
+
+class AccountExistsError(RequestError):
+    status = 409
+    code = "account_exists"
 
 
 class UnknownUrlError(RequestError):
@@ -211,6 +224,11 @@ class LedgerError(XRouterError):
 class StateError(XRouterError):
     status = 503
     code = "state_unavailable"
+
+
+class AccountsError(XRouterError):
+    status = 503
+    code = "accounts_unavailable"
 
 
 class AccessError(XRouterError):

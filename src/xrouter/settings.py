@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from .errors import ConfigurationError
+from .settings_tables.access import AccessSettings, read_access
 from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
@@ -52,6 +53,7 @@ class Settings:
     reference_model: what savings are measured against; None = the pool's most capable model.
     endpoints: further endpoints, or whole replacements of the catalog's own.
     models: the raw [models.<name>] tables; `catalog` checks and merges them.
+    access: who may use the gateway, and how much; the table of this name, described in `settings_tables/access.py`.
     """
 
     host: str = "127.0.0.1"
@@ -70,6 +72,7 @@ class Settings:
     reference_model: str | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    access: AccessSettings = field(default_factory=AccessSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -158,6 +161,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "reference_model": Reader.text,
     "endpoints": _endpoints,
     "models": _raw_models,
+    "access": read_access,
 }
 _FROM_ENVIRONMENT = ("host", "port", "policy", "ledger")
 

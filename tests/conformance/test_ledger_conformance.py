@@ -22,6 +22,7 @@ import xrouter.ledger
 from xrouter.errors import LedgerError
 from xrouter.ledger.ledger import Ledger, Spent
 from xrouter.ledger.memory import MemoryLedger
+from xrouter.ledger.spend import SPEND_BY, Spend, SpendBy, spend_of
 from xrouter.ledger.sqlite import SqliteLedger
 from xrouter.ledger.totals import totals_of
 from xrouter.messages import Usage
@@ -170,3 +171,32 @@ async def test_who_asked_is_kept(ledger: Any) -> None:
         assert ledger.entries("e1") == (entry, [])
     else:
         assert ledger.episodes == [entry]
+
+
+DEAR, DEARER = Decimal("123456789012345.1"), Decimal("123456789012345.10000000000000000001")
+SPENDING: dict[SpendBy, list[Spend]] = {
+    "key": [Spend(None, 1, DEAR), Spend("k1", 2, Decimal("0.3")), Spend("k2", 1, Decimal("1E-20"))],
+    "user": [Spend(None, 1, DEAR), Spend("ada", 2, Decimal("0.3")), Spend("bob", 1, Decimal("1E-20"))],
+    "team": [Spend(None, 2, DEARER), Spend("search", 2, Decimal("0.3"))],
+    "tag": [Spend(None, 2, DEARER), Spend("b", 2, Decimal("0.3")), Spend("a", 1, Decimal("0.1"))],
+    "model": [Spend("b", 2, DEAR + Decimal("0.2")), Spend("a", 2, Decimal("0.10000000000000000001"))],
+}
+
+
+@pytest.mark.parametrize("by", SPEND_BY)
+async def test_spending_is_exact_whoever_it_is_asked_of(ledger: Any, by: SpendBy) -> None:
+    assert ledger.spend(by) == []
+    given: list[dict[str, Any]] = [
+        {"key_id": "k1", "user": "ada", "team": "search", "tags": ("a", "b"), "cost_usd": Decimal("0.1")},
+        {"key_id": "k1", "user": "ada", "team": "search", "tags": ("b",), "cost_usd": Decimal("0.2")},
+        {"key_id": "k2", "user": "bob", "cost_usd": Decimal("1E-20")},
+        {"cost_usd": Decimal("123456789012345.1"), "tags": ()},
+    ]
+    episodes = [replace(episode_entry(f"e{i}", at=i), **fields) for i, fields in enumerate(given)]
+    calls = [
+        call_entry(f"e{i}", "c1", "ab"[i % 2], at=i, cost=str(e.cost_usd)) for i, e in enumerate(episodes)
+    ]
+    for episode, call in zip(episodes, calls, strict=True):
+        await ledger.book(episode, [call])
+    assert ledger.spend(by) == spend_of(episodes, calls, by) == SPENDING[by]
+    assert ledger.spend(by, 1, 3) == spend_of(episodes[1:3], calls[1:3], by)

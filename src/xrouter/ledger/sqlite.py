@@ -29,6 +29,7 @@ from .schema import (
     read_call,
     read_episode,
 )
+from .spend import Spend, SpendBy, read_spend
 from .totals import DEFAULT_TOP_ROUTES, EXACT, ModelTotals, RouteTotals, Totals, ordered
 from .writer import GroupWriter
 
@@ -88,6 +89,15 @@ class SqliteLedger:
         try:
             with closing(self._reader()) as connection:
                 return _totals(connection, since, until, top_routes)
+        except sqlite3.Error as error:
+            raise ledger_error(self.path, error) from error
+
+    def spend(self, by: SpendBy, since: float | None = None, until: float | None = None) -> list[Spend]:
+        """What was spent at times in [since, until), Unix seconds. Blocks: on an event loop use a thread."""
+        span = (float("-inf") if since is None else since, float("inf") if until is None else until)
+        try:
+            with closing(self._reader()) as connection:
+                return read_spend(connection, by, span)
         except sqlite3.Error as error:
             raise ledger_error(self.path, error) from error
 
