@@ -6,6 +6,7 @@ XRouterError
 ├── RequestError              the caller's request (HTTP 400)
 │   ├── ModelNotFoundError    no such model in the pool (404)
 │   ├── BodyTooLargeError     request body over the limit (413)
+│   ├── GuardrailRefusal      a guardrail would not let the request or its answer pass (400)
 │   ├── UnknownUrlError       no such path at the gateway (404)
 │   └── MethodNotAllowedError the path is there, the method is not (405)
 ├── ProviderError             an upstream model endpoint (502)
@@ -24,6 +25,7 @@ XRouterError
 ├── CheckpointError           a policy file that cannot be loaded
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
+├── GuardrailError            a guardrail failed or took too long, and such requests are to be refused (500)
 ├── StateError                the shared state could not be reached (503)
 ├── AccessError               who asks may not (401)
 │   ├── KeyRefusedError       no key, or one that is unknown, expired or revoked (401)
@@ -75,6 +77,12 @@ class ModelNotFoundError(RequestError):
 class BodyTooLargeError(RequestError):
     status = 413
     code = "body_too_large"
+
+
+class GuardrailRefusal(RequestError):  # noqa: N818 - a verdict that a user's own hook hands down, not a fault
+    """Raised by a user's own hook; its message goes to the client."""
+
+    code = "guardrail_refused"
 
 
 class UnknownUrlError(RequestError):
@@ -206,6 +214,10 @@ class DataError(XRouterError):
 
 class LedgerError(XRouterError):
     code = "ledger_error"
+
+
+class GuardrailError(XRouterError):
+    code = "guardrail_failed"
 
 
 class StateError(XRouterError):

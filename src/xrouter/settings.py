@@ -16,6 +16,9 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from .errors import ConfigurationError
+from .settings_tables.cache import CacheSettings, read_cache
+from .settings_tables.guardrails import GuardrailSettings, read_guardrails
+from .settings_tables.observability import ObservabilitySettings, read_observability
 from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
@@ -52,6 +55,7 @@ class Settings:
     reference_model: what savings are measured against; None = the pool's most capable model.
     endpoints: further endpoints, or whole replacements of the catalog's own.
     models: the raw [models.<name>] tables; `catalog` checks and merges them.
+    cache, observability, guardrails: the tables of these names, described in `settings_tables`.
     """
 
     host: str = "127.0.0.1"
@@ -70,6 +74,9 @@ class Settings:
     reference_model: str | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    observability: ObservabilitySettings = field(default_factory=ObservabilitySettings)
+    guardrails: GuardrailSettings = field(default_factory=GuardrailSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -158,6 +165,9 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "reference_model": Reader.text,
     "endpoints": _endpoints,
     "models": _raw_models,
+    "cache": read_cache,
+    "observability": read_observability,
+    "guardrails": read_guardrails,
 }
 _FROM_ENVIRONMENT = ("host", "port", "policy", "ledger")
 
