@@ -8,6 +8,7 @@ XRouterError
 │   ├── BodyTooLargeError     request body over the limit (413)
 │   ├── AccountNotFoundError   no such key, user, team or tag (404)
 │   ├── AccountExistsError     there is one of that name already (409)
+│   ├── GuardrailRefusal      a guardrail would not let the request or its answer pass (400)
 │   ├── UnknownUrlError       no such path at the gateway (404)
 │   └── MethodNotAllowedError the path is there, the method is not (405)
 ├── ProviderError             an upstream model endpoint (502)
@@ -26,6 +27,7 @@ XRouterError
 ├── CheckpointError           a policy file that cannot be loaded
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
+├── GuardrailError            a guardrail failed or took too long, and such requests are to be refused (500)
 ├── StateError                the shared state could not be reached (503)
 ├── AccountsError             the store of keys and budgets could not be read or written (503)
 ├── AccessError               who asks may not (401)
@@ -88,6 +90,12 @@ class AccountNotFoundError(RequestError):
 class AccountExistsError(RequestError):
     status = 409
     code = "account_exists"
+
+
+class GuardrailRefusal(RequestError):  # noqa: N818 - a verdict that a user's own hook hands down, not a fault
+    """Raised by a user's own hook; its message goes to the client."""
+
+    code = "guardrail_refused"
 
 
 class UnknownUrlError(RequestError):
@@ -219,6 +227,10 @@ class DataError(XRouterError):
 
 class LedgerError(XRouterError):
     code = "ledger_error"
+
+
+class GuardrailError(XRouterError):
+    code = "guardrail_failed"
 
 
 class StateError(XRouterError):

@@ -17,6 +17,9 @@ from typing import Any, Literal, get_args
 
 from .errors import ConfigurationError
 from .settings_tables.access import AccessSettings, read_access
+from .settings_tables.cache import CacheSettings, read_cache
+from .settings_tables.guardrails import GuardrailSettings, read_guardrails
+from .settings_tables.observability import ObservabilitySettings, read_observability
 from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
@@ -54,6 +57,7 @@ class Settings:
     endpoints: further endpoints, or whole replacements of the catalog's own.
     models: the raw [models.<name>] tables; `catalog` checks and merges them.
     access: who may use the gateway, and how much; the table of this name, described in `settings_tables/access.py`.
+    cache, observability, guardrails: the tables of these names, described in `settings_tables`.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +77,9 @@ class Settings:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     access: AccessSettings = field(default_factory=AccessSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    observability: ObservabilitySettings = field(default_factory=ObservabilitySettings)
+    guardrails: GuardrailSettings = field(default_factory=GuardrailSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -162,6 +169,9 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "endpoints": _endpoints,
     "models": _raw_models,
     "access": read_access,
+    "cache": read_cache,
+    "observability": read_observability,
+    "guardrails": read_guardrails,
 }
 _FROM_ENVIRONMENT = ("host", "port", "policy", "ledger")
 

@@ -1,0 +1,144 @@
+"""The log: one line a request and whatever else xrouter has to say, written by a thread of its own.
+
+Lines hold no prompt, answer or key. An error that nobody expected is shown by its class and where it arose, never by
+its text, which may quote a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any, Literal, TextIO
+
+import orjson
+
+from .record import RequestRecord
+
+logger = logging.getLogger("xrouter.requests")
+
+QUEUE_LINES = 10_000
+"""Lines that wait for a slow terminal or pipe; further ones are dropped and counted."""
+
+
+class RequestLog:
+    """Lines to `stream` until closed. Without one (`log = "off"`) `write` does nothing.
+
+    It takes over the logger "xrouter" for as long as it is open.
+    """
+
+    def __init__(
+        self, form: Literal["json", "text", "off"], stream: TextIO | None = None, *, lines: int = QUEUE_LINES
+    ) -> None:
+        self._on = form != "off"
+        if not self._on:
+            return
+        output = logging.StreamHandler(sys.stderr if stream is None else stream)
+        output.setFormatter(_JsonLines() if form == "json" else _TextLines())
+        self._queue = _DroppingHandler(queue.Queue(lines))
+        self._listener = QueueListener(self._queue.queue, output)
+        self._logger = logging.getLogger("xrouter")
+        self._before = (self._logger.level, self._logger.propagate)
+        self._logger.addHandler(self._queue)
+        self._logger.setLevel(logging.INFO)
+        self._logger.propagate = False
+        self._listener.start()
+
+    def write(self, record: RequestRecord) -> None:
+        if self._on:
+            level = logging.ERROR if record.status >= 500 else logging.INFO
+            logger.log(level, "request", extra={"fields": fields_of(record)})
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.dropped if self._on else 0
+
+    def close(self) -> None:
+        """Write what waits and give the logger back."""
+        if not self._on:
+            return
+        self._on = False
+        self._logger.removeHandler(self._queue)
+        self._logger.level, self._logger.propagate = self._before
+        self._listener.stop()
+
+
+def fields_of(record: RequestRecord) -> dict[str, Any]:
+    """What a line tells of a request. Money is a string of exact USD, times are milliseconds."""
+    fields = {
+        "request_id": record.request_id,
+        "trace_id": record.trace_id or None,
+        "key_id": record.key_id,
+        "api": record.api,
+        "model": _short(record.model),
+        "policy": record.policy or None,
+        "route": record.route or None,
+        "stream": record.stream,
+        "status": record.status,
+        "code": record.code,
+        "cache": record.cache,
+        "cost_usd": format(record.cost_usd, "f"),
+        "saved_usd": format(record.saved_usd, "f") if record.saved_usd else None,
+        "prompt_tokens": record.usage.prompt_tokens,
+        "completion_tokens": record.usage.completion_tokens,
+        "latency_ms": round(record.latency_s * 1000, 1),
+        "first_byte_ms": None if record.first_byte_s is None else round(record.first_byte_s * 1000, 1),
+        "overhead_ms": round(record.overhead_s * 1000, 2),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _short(name: str) -> str:
+    """A model's name as the client wrote it: printable and short, whatever was sent."""
+    return "".join(character if character.isprintable() else "?" for character in name[:64])
+
+
+class _DroppingHandler(QueueHandler):
+    """Never waits: when the queue is full the line is lost and counted."""
+
+    def __init__(self, lines: queue.Queue[Any]) -> None:
+        super().__init__(lines)
+        self.dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        # The listener is in this process: nothing has to be made fit for pickling.
+        record.message = record.getMessage()
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+            **_error_of(record),
+        }
+        return orjson.dumps(line, default=str).decode()
+
+
+class _TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        fields = {**getattr(record, "fields", {}), **_error_of(record)}
+        told = " ".join(f"{name}={value}" for name, value in fields.items())
+        return f"{at} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip()
+
+
+def _error_of(record: logging.LogRecord) -> dict[str, str]:
+    if not record.exc_info or record.exc_info[0] is None:
+        return {}
+    frames = "".join(traceback.format_tb(record.exc_info[2]))
+    return {"error": record.exc_info[0].__name__, "where": frames}
