@@ -180,6 +180,6 @@ def _not_taken(block: Mapping[str, Any], param: str, taken: str) -> RequestError
     kind = block["type"]
     hint = "; send its text as a text block" if kind == "document" else ""
     return RequestError(
-        f"{param} is of type {kind[:40]!r}, which cannot be passed on; blocks here may be {taken}{hint}",
+        f"{param}.type is {kind[:40]!r}, which cannot be passed on; here it may be {taken}{hint}",
         param=f"{param}.type",
     )
