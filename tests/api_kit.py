@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from upstream import chunk_bodies, completion_body
+from upstream import completion_body
 
 from xrouter.errors import UnknownUrlError, XRouterError
 from xrouter.gateway.anthropic.api import MESSAGES
@@ -20,6 +20,7 @@ from xrouter.gateway.chat_api import CHAT
 from xrouter.gateway.client_key import bearer
 from xrouter.gateway.reply import error_headers, model_list
 from xrouter.gateway.responses.api import RESPONSES
+from xrouter.gateway.stream import chunks
 from xrouter.providers.pool import Pool
 from xrouter.providers.usage import usage_object
 
@@ -85,8 +86,8 @@ class TranslatorApp:
             return
         translator = exchange.stream()
         try:
-            async with aclosing(provider.stream(model, chat.request)) as chunks:
-                async for chunk in chunks:
+            async with aclosing(provider.stream(model, chat.request)) as upstream:
+                async for chunk in upstream:
                     if not reply.started:
                         await reply.start()
                     if chat.include_usage or chunk.data["choices"]:
@@ -105,10 +106,8 @@ def completion(**fields: Any) -> dict[str, Any]:
 
 
 def chunks_of(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The same answer in chunks, usage and `xrouter` with the last."""
-    chunks = [{**chunk, "id": whole["id"]} for chunk in chunk_bodies(whole)]
-    chunks[-1]["xrouter"] = whole["xrouter"]
-    return chunks
+    """The same answer in the chunks that the core cuts it into."""
+    return [*chunks(whole, include_usage=True)]
 
 
 def events_of(data: bytes) -> list[dict[str, Any]]:

@@ -159,12 +159,11 @@ async def test_openai_response_stream_that_breaks(
     openai_client: openai.AsyncOpenAI, mock_upstream: MockUpstream
 ) -> None:
     mock_upstream.default = broken_sse("error")
-    seen = []
+    seen: list[Any] = []
     stream = await openai_client.responses.create(model=MODEL, input="Hi", stream=True)
     with pytest.raises(openai.APIError, match="overloaded"):
-        async for event in stream:
-            seen.append(event.type)
-    assert seen[-1] == "response.failed"
+        await drain(stream, seen)
+    assert seen[-1].type == "response.failed"
 
 
 # Anthropic
@@ -252,13 +251,12 @@ async def test_anthropic_stream_that_breaks(
     anthropic_client: anthropic.AsyncAnthropic, mock_upstream: MockUpstream
 ) -> None:
     mock_upstream.default = broken_sse("error")
-    seen = []
-    with pytest.raises(anthropic.APIStatusError, match="overloaded"):
-        async with anthropic_client.messages.stream(
-            model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "Hi"}]
-        ) as stream:
-            async for piece in stream.text_stream:
-                seen.append(piece)
+    seen: list[str] = []
+    async with anthropic_client.messages.stream(
+        model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "Hi"}]
+    ) as stream:
+        with pytest.raises(anthropic.APIStatusError, match="overloaded"):
+            await drain(stream.text_stream, seen)
     assert seen == ["Hel"]
 
 

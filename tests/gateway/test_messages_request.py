@@ -125,7 +125,9 @@ def test_a_turn_that_only_thought_leaves_nothing() -> None:
     ],
 )
 def test_tool_choice(choice: dict[str, Any], fields: dict[str, Any]) -> None:
-    params = asked(tools=[{**TOOL, "strict": True, "cache_control": None}], tool_choice=choice).chat.request.params
+    params = asked(
+        tools=[{**TOOL, "strict": True, "cache_control": None}], tool_choice=choice
+    ).chat.request.params
     function = {"name": "look", "description": "Look.", "parameters": {"type": "object"}, "strict": True}
     assert params == {"max_tokens": 9, "tools": [{"type": "function", "function": function}], **fields}
 
@@ -243,11 +245,15 @@ def test_counting_needs_no_limit_and_counts_images() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "text", "tool_use", "user", "t1"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["type", "text", "content", "role", "source", "id", "name", "input", "tool_use_id"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "text", "content", "role", "source", "id", "name", "input", "tool_use_id"]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -256,9 +262,8 @@ JSON = st.recursive(
 @given(
     st.fixed_dictionaries(
         {"model": st.just("m"), "max_tokens": st.just(9)},
-        optional={
-            name: JSON
-            for name in (
+        optional=dict.fromkeys(
+            (
                 "messages",
                 "system",
                 "tools",
@@ -268,8 +273,9 @@ JSON = st.recursive(
                 "metadata",
                 "stop_sequences",
                 "stream",
-            )
-        },
+            ),
+            JSON,
+        ),
     )
 )
 def test_any_body_is_read_or_refused(data: dict[str, Any]) -> None:
