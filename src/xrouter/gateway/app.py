@@ -20,15 +20,17 @@ from ..errors import MethodNotAllowedError, ServerStoppingError, UnknownUrlError
 from ..router import Router
 from ..state.memory import MemoryState
 from .answering import Answering
+from .anthropic.api import MESSAGES
 from .api import Api, Exchange
 from .asgi import ClientDisconnected, Receive, Reply, Scope, Send, read_body, request_id, until_disconnect
 from .chat_api import CHAT
 from .reply import model_list
+from .responses.api import RESPONSES
 from .sessions import Sessions
 
 logger = logging.getLogger("xrouter.gateway")
 
-APIS: Mapping[str, Api] = {api.path: api for api in (CHAT,)}
+APIS: Mapping[str, Api] = {api.path: api for api in (CHAT, RESPONSES, MESSAGES)}
 """What the gateway speaks, by path."""
 
 _METHODS = {**dict.fromkeys(APIS, "POST"), "/v1/models": "GET", "/healthz": "GET"}
