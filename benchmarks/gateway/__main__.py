@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     contestants = _contestants(args, notes)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-benchmark-")))
-        upstream = stack.enter_context(_upstream(plan))
+        upstream = stack.enter_context(mock_upstream(plan))
         load = Generator()
         stack.callback(load.close)
         bench = Bench(plan, upstream, load, folder)
@@ -128,11 +128,12 @@ def _loudly(text: str, notes: list[str]) -> None:
 
 
 @contextmanager
-def _upstream(plan: Plan) -> Iterator[str]:
+def mock_upstream(plan: Plan) -> Iterator[str]:
     """The mock's base URL."""
     argv = [sys.executable, "-m", "benchmarks.gateway.upstream"]
     argv += ["--chunks", str(plan.chunks), "--interval-ms", str(plan.interval_ms)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
