@@ -17,7 +17,14 @@ from upstream import closed_port_url
 
 from benchmarks.gateway.__main__ import mock_upstream
 from benchmarks.gateway.client import Connection, make_target
-from benchmarks.gateway.contestants import OurOptions, large_body, ours, small_body, xrouter_toml
+from benchmarks.gateway.contestants import (
+    OurOptions,
+    large_body,
+    ours,
+    ours_in_memory,
+    small_body,
+    xrouter_toml,
+)
 from benchmarks.gateway.figures import added_ms, on_time, ratio, summary
 from benchmarks.gateway.load import Generator, run_job
 from benchmarks.gateway.measures import QUICK, Bench, measure_rounds, start_all
@@ -28,7 +35,16 @@ from benchmarks.gateway.venvs import environment
 from xrouter.settings import load_settings
 
 TINY = replace(
-    QUICK, pairs=2, concurrency=2, load_s=0.1, large_concurrency=1, streams=2, chunks=4, interval_ms=2
+    QUICK,
+    pairs=2,
+    concurrency=2,
+    load_s=0.05,
+    large_concurrency=1,
+    streams=2,
+    chunks=4,
+    interval_ms=2,
+    settle_s=0,
+    warm_s=0.05,
 )
 
 
@@ -144,6 +160,16 @@ def test_an_environment_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert environment(tmp_path, "something==1") == tmp_path / "bin"
 
 
+def test_the_key_is_what_the_setup_printed(tmp_path: Path) -> None:
+    options = OurOptions(setup=(("models", "--help"),), key_pattern=r"catalog", env={"XROUTER_NOTHING": "1"})
+    launch = ours(options).launch(tmp_path, "http://127.0.0.1:9/v1", 2)
+    assert launch.headers == {"authorization": "Bearer catalog"}
+    assert launch.env["XROUTER_NOTHING"] == "1"
+    assert list(launch.argv[-2:]) == ["--workers", "2"]
+    with pytest.raises(ValueError, match="printed nothing"):
+        ours(replace(options, key_pattern="no such key")).launch(tmp_path, "http://127.0.0.1:9/v1", 1)
+
+
 def test_cpu_is_read_behind_a_name_with_brackets() -> None:
     fields = ["S", *["0"] * 10, "100", "20", "3", "2", *["0"] * 30]
     assert parse_cpu_s(f"7 (a) b (c) {' '.join(fields)}", ticks_per_s=100) == 1.25
@@ -187,13 +213,15 @@ def test_measurements_leave_out_what_nobody_has() -> None:
 
 def test_one_round_of_our_gateway(tmp_path: Path) -> None:
     contestant = ours(OurOptions())
+    memory = ours_in_memory(OurOptions(), tmp_path / "memory")
     with ExitStack() as stack:
         base = stack.enter_context(mock_upstream(TINY))
         load = Generator()
         stack.callback(load.close)
         bench = Bench(TINY, base, load, tmp_path)
-        start_all(bench, [contestant], stack)
-        measure_rounds(bench, [contestant])
+        start_all(bench, [contestant, memory], stack)
+        measure_rounds(bench, [contestant, memory])
+        assert next((tmp_path / "memory").rglob("ledger.sqlite")).stat().st_size
     results = bench.results
     assert results["request_cpu_ms"]["policy"][0] >= 0
     assert results["idle_mb"]["xrouter"][0] > 10

@@ -25,14 +25,17 @@ from .contestants import (
     has_workers_option,
     litellm,
     ours,
+    ours_in_memory,
     tensorzero,
 )
 from .load import Generator
 from .measures import QUICK, Bench, Plan, measure_rounds, measure_workers, start_all
+from .processes import fsync_ms
 from .table import page
 from .venvs import InstallError
 
 WORKERS = 2
+MEMORY = Path("/dev/shm")  # noqa: S108 - no secret is written there
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,9 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.quick and args.rounds != Plan.rounds:
         plan = replace(plan, rounds=args.rounds)
     notes: list[str] = []
-    contestants = _contestants(args, notes)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-benchmark-")))
+        folder = _folder(stack, None)
+        memory = _folder(stack, MEMORY) if MEMORY.is_dir() else None
+        contestants = _contestants(args, memory, notes)
+        disk_ms = fsync_ms(folder)
         upstream = stack.enter_context(mock_upstream(plan))
         load = Generator()
         stack.callback(load.close)
@@ -63,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
     routes = {route.key: route.title for contestant in contestants for route in contestant.routes}
     servers_titles = {contestant.key: contestant.title for contestant in contestants}
-    machine = _machine()
+    machine = {**_machine(), "fsync of the ledger's folder": f"{disk_ms:.2f} ms"}
     text = page(bench.results, routes, servers_titles, machine=machine, notes=notes, command=_command(argv))
     if args.out is None:
         print(text)
@@ -87,7 +92,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=Plan.rounds)
     parser.add_argument("--venvs", type=Path, default=cache, help="where competitors are installed")
     parser.add_argument(
-        "--without", nargs="*", default=[], choices=("litellm", "tensorzero"), help="leave out"
+        "--without", nargs="*", default=[], choices=("memory", "litellm", "tensorzero"), help="leave out"
     )
     parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")
     parser.add_argument("--raw", type=Path, help="JSON file of every figure of every round")
@@ -99,17 +104,30 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="ARGUMENTS",
         help="an xrouter command to run before each start, such as one that makes a key; {config} is the settings file",
     )
-    parser.add_argument("--xrouter-key", help="the key that requests to xrouter carry")
+    parser.add_argument(
+        "--xrouter-key-pattern",
+        help="what the key looks like that those commands print and requests shall carry",
+    )
+    parser.add_argument(
+        "--xrouter-env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for xrouter and those commands",
+    )
     return parser.parse_args(argv)
 
 
-def _contestants(args: argparse.Namespace, notes: list[str]) -> list[Contestant]:
+def _contestants(args: argparse.Namespace, memory: Path | None, notes: list[str]) -> list[Contestant]:
     options = OurOptions(
         settings=args.xrouter_settings.read_text() if args.xrouter_settings else "",
         setup=tuple(tuple(shlex.split(line)) for line in args.xrouter_setup),
-        headers={"authorization": f"Bearer {args.xrouter_key}"} if args.xrouter_key else {},
+        key_pattern=args.xrouter_key_pattern,
+        env=dict(pair.split("=", 1) for pair in args.xrouter_env),
     )
     found = [ours(options)]
+    if "memory" not in args.without and memory is not None:
+        found.append(ours_in_memory(options, memory))
     for name, make in (("litellm", litellm), ("tensorzero", tensorzero)):
         if name in args.without:
             notes.append(f"{name} was left out.")
@@ -119,6 +137,10 @@ def _contestants(args: argparse.Namespace, notes: list[str]) -> list[Contestant]
         except InstallError as error:
             _loudly(f"{name} is missing from this run: {error}", notes)
     return found
+
+
+def _folder(stack: ExitStack, parent: Path | None) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-benchmark-", dir=parent)))
 
 
 def _loudly(text: str, notes: list[str]) -> None:

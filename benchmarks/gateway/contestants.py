@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,44 +43,63 @@ class Contestant:
     launch: Callable[[Path, str, int], Launch]
     routes: tuple[Route, ...]
     path: str = "/v1/chat/completions"
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class OurOptions:
     """settings: TOML to put into the generated xrouter.toml, its plain keys before its tables.
-    setup: arguments of xrouter commands to run before the start, such as making a key; `{config}` is the settings file.
-    headers: sent with every request, such as the key."""
+    setup: arguments of xrouter commands to run before each start, such as making a key; `{config}` is the settings file.
+    key_pattern: a regular expression; its first match in what `setup` prints is the key that requests carry.
+    env: further variables for the server and `setup`."""
 
     settings: str = ""
     setup: tuple[tuple[str, ...], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    key_pattern: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def ours(options: OurOptions) -> Contestant:
-    def launch(folder: Path, upstream: str, workers: int) -> Launch:
-        config = folder / "xrouter.toml"
-        config.write_text(xrouter_toml(upstream, folder / "ledger.sqlite", options.settings))
-        xrouter = [sys.executable, "-m", "xrouter"]
-        env = _environment(ours=True)
-        for arguments in options.setup:
-            subprocess.run(
-                [*xrouter, *(word.replace("{config}", str(config)) for word in arguments)],
-                env=env,
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-        port = _free_port()
-        argv = [*xrouter, "serve", "--config", str(config), "--port", str(port)]
-        if workers > 1:
-            argv += ["--workers", str(workers)]
-        return Launch(argv, f"127.0.0.1:{port}", "/healthz", env)
-
     routes = (
         Route("policy", "xrouter, policy decides", POLICY),
         Route("named", "xrouter, model named", NAMED),
     )
-    return Contestant("xrouter", "xrouter", launch, routes, headers=options.headers)
+    return Contestant("xrouter", "xrouter", partial(_launch_ours, options, None), routes)
+
+
+def ours_in_memory(options: OurOptions, memory: Path) -> Contestant:
+    """Ours with its ledger in a folder that is no disk: what the wait for the disk is worth."""
+    route = Route("policy-memory", "xrouter, policy decides, ledger in memory", POLICY)
+    title = "xrouter, ledger in memory"
+    return Contestant("xrouter-memory", title, partial(_launch_ours, options, memory), (route,))
+
+
+def _launch_ours(
+    options: OurOptions, ledgers: Path | None, folder: Path, upstream: str, workers: int
+) -> Launch:
+    config = folder / "xrouter.toml"
+    ledger = (ledgers or folder.parent) / folder.name / "ledger.sqlite"
+    config.write_text(xrouter_toml(upstream, ledger, options.settings))
+    xrouter = [sys.executable, "-m", "xrouter"]
+    env = {**_environment(ours=True), **options.env}
+    printed = ""
+    for arguments in options.setup:
+        argv = [*xrouter, *(word.replace("{config}", str(config)) for word in arguments)]
+        printed += subprocess.run(argv, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+    port = _free_port()
+    argv = [*xrouter, "serve", "--config", str(config), "--port", str(port)]
+    if workers > 1:
+        argv += ["--workers", str(workers)]
+    return Launch(argv, f"127.0.0.1:{port}", "/healthz", env, _key(options.key_pattern, printed))
+
+
+def _key(pattern: str | None, printed: str) -> dict[str, str]:
+    """The header with the key that was printed. Raises ValueError where there is none."""
+    if pattern is None:
+        return {}
+    found = re.search(pattern, printed)
+    if found is None:
+        raise ValueError(f"the setup commands printed nothing that matches {pattern!r}")
+    return {"authorization": f"Bearer {found[0]}"}
 
 
 def has_workers_option() -> bool:
@@ -104,12 +125,10 @@ def litellm(venvs: Path) -> Contestant:
             "LITELLM_LOG": "ERROR",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         }
-        return Launch(argv, f"127.0.0.1:{port}", "/health/liveliness", _environment() | more)
+        headers = {"authorization": f"Bearer {MASTER_KEY}"}
+        return Launch(argv, f"127.0.0.1:{port}", "/health/liveliness", _environment() | more, headers)
 
-    headers = {"authorization": f"Bearer {MASTER_KEY}"}
-    return Contestant(
-        "litellm", "LiteLLM proxy", launch, (Route("litellm", "LiteLLM proxy", "mock"),), headers=headers
-    )
+    return Contestant("litellm", "LiteLLM proxy", launch, (Route("litellm", "LiteLLM proxy", "mock"),))
 
 
 def tensorzero(venvs: Path) -> Contestant:

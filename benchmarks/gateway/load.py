@@ -80,8 +80,8 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if job["job"] == "pairs":
             return uvloop.run(pairs([make_target(**target) for target in job["targets"]], **more))
-        work = {"closed": closed, "streams": streams}[job["job"]]
-        return uvloop.run(work(make_target(**job["target"]), **more))
+        target = make_target(**job["target"])
+        return uvloop.run(closed(target, **more) if job["job"] == "closed" else streams(target, **more))
     except (OSError, RuntimeError) as error:
         return {"error": str(error)}
     except ExceptionGroup as group:

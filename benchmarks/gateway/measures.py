@@ -27,7 +27,8 @@ Results = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. `pairs`, `streams`, `waves`: a round; `load_s`: of each closed loop."""
+    """How much is measured. `pairs`, `streams`, `waves`: a round; `load_s`: of each closed loop. `settle_s`: how long
+    a healthy server is left alone before its idle memory is read; `warm_s`: of load before the first round."""
 
     rounds: int = 5
     starts: int = 3
@@ -39,6 +40,8 @@ class Plan:
     waves: int = 2
     chunks: int = 64
     interval_ms: float = 20.0
+    settle_s: float = 1.0
+    warm_s: float = 0.5
 
 
 QUICK = Plan(rounds=1, starts=1, pairs=20, load_s=0.5, waves=1)
@@ -65,8 +68,9 @@ class Bench:
         self.results[measure][column].append(value)
 
     def target(self, contestant: Contestant, body: dict[str, Any]) -> dict[str, Any]:
-        url = f"http://{self.servers[contestant.key].address}{contestant.path}"
-        return {"url": url, "body": body, "headers": dict(contestant.headers)}
+        server = self.servers[contestant.key]
+        url = f"http://{server.address}{contestant.path}"
+        return {"url": url, "body": body, "headers": dict(server.headers)}
 
     def direct(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"url": f"{self.upstream}/chat/completions", "body": body, "headers": {}}
@@ -82,7 +86,7 @@ def start_all(bench: Bench, contestants: Sequence[Contestant], stack: ExitStack)
             bench.note("start_cpu_s", contestant.key, server.cpu_s())
             _say(f"start {number + 1}: {contestant.key} {seconds:.2f} s")
             if number == bench.plan.starts - 1:
-                time.sleep(1)
+                time.sleep(bench.plan.settle_s)
                 bench.servers[contestant.key] = server
                 bench.note("idle_mb", contestant.key, server.rss_mb())
             else:
@@ -93,7 +97,10 @@ def measure_rounds(bench: Bench, contestants: Sequence[Contestant]) -> None:
     ways = [(contestant, route) for contestant in contestants for route in contestant.routes]
     for contestant, route in ways:
         bench.load.run(
-            job="closed", target=bench.target(contestant, small_body(route.model)), concurrency=8, seconds=0.5
+            job="closed",
+            target=bench.target(contestant, small_body(route.model)),
+            concurrency=8,
+            seconds=bench.plan.warm_s,
         )
     for number in range(bench.plan.rounds):
         # Whoever comes first in one round comes later in the next.
@@ -117,7 +124,7 @@ def measure_workers(bench: Bench, contestant: Contestant, workers: int) -> None:
         for number in range(bench.plan.rounds + 1):
             for count, server in servers.items():
                 url = f"http://{server.address}{contestant.path}"
-                target = {"url": url, "body": small_body(route.model), "headers": dict(contestant.headers)}
+                target = {"url": url, "body": small_body(route.model), "headers": dict(server.headers)}
                 done = bench.load.run(
                     job="closed",
                     target=target,

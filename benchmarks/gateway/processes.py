@@ -6,7 +6,9 @@ import contextlib
 import http.client
 import os
 import signal
+import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +24,14 @@ class Launch:
 
     address: host:port, or a file into which the server writes it once it knows.
     health: path that answers `healthy_status` when the server is ready.
+    headers: sent with every request, such as a key.
     """
 
     argv: Sequence[str]
     address: str | Path
     health: str
     env: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     healthy_status: int = 200
 
 
@@ -66,6 +70,10 @@ class Server:
         given = self._launch.address
         return given if isinstance(given, str) else given.read_text().strip()
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._launch.headers
+
     def cpu_s(self) -> float:
         """CPU seconds of the whole tree so far, children that have ended included."""
         return sum(_cpu_s(pid) for pid in self.pids())
@@ -94,6 +102,19 @@ class Server:
                 return connection.getresponse().status == self._launch.healthy_status
         except (OSError, http.client.HTTPException, ValueError):
             return False
+
+
+def fsync_ms(folder: Path, times: int = 50) -> float:
+    """Median milliseconds until 4 KB appended to a file in this folder are on the disk."""
+    durations = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(times):
+            file.write(b"x" * 4096)
+            file.flush()
+            started = time.perf_counter()
+            os.fsync(file.fileno())
+            durations.append((time.perf_counter() - started) * 1000)
+    return statistics.median(durations)
 
 
 def parse_cpu_s(stat: str, ticks_per_s: int = _TICKS_PER_S) -> float:

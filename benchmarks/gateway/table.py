@@ -128,12 +128,16 @@ def page(
 
 _INTRODUCTION = """\
 One run on one machine: the same mock upstream, which answers at once, and the same load generator for all; one worker
-each. The contestants take turns, round by round; a figure is the median over the rounds (lowest to highest in
+each. xrouter decides by the packaged policy in a pool of six models, and sends the last byte of an answer once its rows are
+on the disk. LiteLLM checks a master key and has no database. TensorZero runs on one thread, checks no key and stores
+nothing.
+
+The contestants take turns, round by round; a figure is the median over the rounds (lowest to highest in
 brackets). CPU is user and system time of the server's processes from `/proc`, so it does not depend on how busy
 the machine is; latencies and requests per second do, and on a machine of few cores the generator and the upstream
 take their share of them. Added latency is the median over pairs of a request sent directly and one sent through. In
 the paced streams 32 clients each get 64 chunks at intervals of 20 ms; a chunk is on time if it reaches the
-client within 5 ms of being written by the upstream. Bars are of the column where the policy decides."""
+client within 5 ms of being written by the upstream; who waits for the whole answer first has no CPU per stream. Bars are of the column where the policy decides."""
 
 
 def _cell(values: Sequence[float], row: Row) -> str:
