@@ -183,7 +183,7 @@ def test_figures() -> None:
     # The machine was slow for the last pair, which changes neither of the medians' difference by half a second.
     assert added_ms([1, 1, 500], [3, 3, 502]) == 2
     assert on_time([1, 5, 5.1], expected=4, tolerance_ms=5) == 0.5
-    assert ratio([4, 2, 3], [6]) == 0.5
+    assert ratio([1, 50, 2], [2, 100, 1]) == 0.5
     assert math.isinf(ratio([1], [-0.1]))
 
 
@@ -193,7 +193,10 @@ def test_factor(value: float, text: str) -> None:
 
 
 def test_bars_are_met_missed_or_not_measured() -> None:
-    results = {"cpu": {"ours": [1.0, 9.0, 2.0], "theirs": [20.0]}, "share": {"ours": [0.9], "theirs": [1.0]}}
+    results = {
+        "cpu": {"ours": [1.0, 9.0, 2.0], "theirs": [10.0, 90.0, 1.0]},
+        "share": {"ours": [0.9], "theirs": [1.0]},
+    }
     asked = (
         Bar("a", "cpu", "ours", "theirs", 1 / 10),
         Bar("b", "cpu", "ours", "theirs", 1 / 11),

@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.quick and args.rounds != Plan.rounds:
         plan = replace(plan, rounds=args.rounds)
     notes: list[str] = []
+    machine = _machine()
     with ExitStack() as stack:
         folder = _folder(stack, None)
         memory = _folder(stack, MEMORY) if MEMORY.is_dir() else None
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
     routes = {route.key: route.title for contestant in contestants for route in contestant.routes}
     servers_titles = {contestant.key: contestant.title for contestant in contestants}
-    machine = {**_machine(), "fsync of the ledger's folder": f"{disk_ms:.2f} ms"}
+    machine = {**machine, "fsync of the ledger's folder": f"{disk_ms:.2f} ms"}
     text = page(bench.results, routes, servers_titles, machine=machine, notes=notes, command=_command(argv))
     if args.out is None:
         print(text)
@@ -170,6 +171,7 @@ def _machine() -> dict[str, str]:
         if line.startswith("model name")
     ]
     return {
+        "load average before the run": f"{os.getloadavg()[0]:.1f}",
         "cores": f"{len(os.sched_getaffinity(0))} ({cpu[0] if cpu else platform.machine()})",
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),

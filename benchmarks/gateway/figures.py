@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ def on_time(delays_ms: Sequence[float], expected: int, tolerance_ms: float) -> f
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median over median; infinite where theirs is zero or less, as an added latency within the noise can be."""
-    below = statistics.median(theirs)
-    return statistics.median(ours) / below if below > 0 else float("inf")
+    """The median over the rounds of ours over theirs in the same round, so that a slow round counts for both.
+
+    Infinite in a round where theirs is zero or less, as an added latency within the noise can be.
+    Raises ValueError where one has more rounds than the other.
+    """
+    return statistics.median(a / b if b > 0 else math.inf for a, b in zip(ours, theirs, strict=True))

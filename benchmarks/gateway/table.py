@@ -132,12 +132,13 @@ each. xrouter decides by the packaged policy in a pool of six models, and sends 
 on the disk. LiteLLM checks a master key and has no database. TensorZero runs on one thread, checks no key and stores
 nothing.
 
-The contestants take turns, round by round; a figure is the median over the rounds (lowest to highest in
-brackets). CPU is user and system time of the server's processes from `/proc`, so it does not depend on how busy
-the machine is; latencies and requests per second do, and on a machine of few cores the generator and the upstream
-take their share of them. Added latency is the median over pairs of a request sent directly and one sent through. In
-the paced streams 32 clients each get 64 chunks at intervals of 20 ms; a chunk is on time if it reaches the
-client within 5 ms of being written by the upstream; who waits for the whole answer first has no CPU per stream. Bars are of the column where the policy decides."""
+The contestants take turns, round by round; a figure is the median over the rounds (lowest to highest in brackets), a
+ratio the median of the rounds' own ratios. CPU is user and system time of the server's processes from `/proc`: a busy
+machine changes it far less than latencies and requests per second, of which the generator and the upstream
+take their share too where there are few cores. Added latency is the median over pairs of a request sent directly and one
+sent through. In the paced streams 32 clients each get 64 chunks at intervals of 20 ms; a chunk is on time if it reaches the
+client within 5 ms of being written by the upstream; who waits for the whole answer first has no CPU per stream. Bars
+are of the column where the policy decides."""
 
 
 def _cell(values: Sequence[float], row: Row) -> str:
