@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import RequestError
+from ..ledger.moments import moment
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 140
 """Columns where there is no terminal to fit."""
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
-_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def report(
@@ -62,23 +57,6 @@ def report(
         typer.echo(f"No requests are booked in {settings.ledger}" + (" for that time." if since else "."))
     else:
         _print(totals)
-
-
-def moment(text: str, now: float, option: str) -> float:
-    """Unix seconds of a span back from `now` or of an ISO date or time (UTC unless it says otherwise).
-
-    Raises RequestError naming the option.
-    """
-    if span := _SPAN.fullmatch(text.strip()):
-        return now - float(span[1]) * _SECONDS[span[2]]
-    try:
-        when = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise RequestError(
-            f"{option} must be a span such as 24h or 7d, or a date such as 2026-01-31, got {text!r}",
-            param=option,
-        ) from error
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def _totals(path: Path, since: float | None, until: float | None) -> Totals:
