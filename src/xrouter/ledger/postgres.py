@@ -18,8 +18,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..errors import ConfigurationError, LedgerError
+from ..settings_tables.addresses import shown
 from . import postgres_schema as sql
-from .address import shown
 from .ledger import CallEntry, EpisodeEntry, Spent
 from .postgres_work import Rows, find, write
 from .rows import call_row, episode_row, read_call, read_episode, totals_of_rows

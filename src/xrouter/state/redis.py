@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, StateError
-from ..ledger.address import shown
 from ..ledger.ledger import Spent
+from ..settings_tables.addresses import shown
 from .limits import SCOPE_TTL_S, SLACK, picodollars
 from .redis_scripts import GIVE_BACK, RESERVE, SETTLE, TAKE
 from .state import Hold, Take
