@@ -23,6 +23,7 @@ from . import postgres_schema as sql
 from .ledger import CallEntry, EpisodeEntry, Spent
 from .postgres_work import Rows, find, write
 from .rows import call_row, episode_row, read_call, read_episode, totals_of_rows
+from .spend import Spend, SpendBy, in_order
 from .totals import DEFAULT_TOP_ROUTES, Totals
 from .writer import GroupWriter
 
@@ -63,7 +64,7 @@ class PostgresLedger:
 
     def __init__(self, url: str, *, patience_s: float = PATIENCE_S, timeout_s: float = TIMEOUT_S) -> None:
         self.address = shown(url)
-        self._conninfo = _conninfo(url)
+        self._conninfo = connection_info(url)
         self._patience_s = patience_s
         self._timeout_s = timeout_s
         self._away_since: float | None = None
@@ -116,6 +117,12 @@ class PostgresLedger:
             return totals_of_rows(books, routes, models, top_routes)
 
         return self._read(read)
+
+    def spend(self, by: SpendBy, since: float | None = None, until: float | None = None) -> list[Spend]:
+        """What was spent at times in [since, until), Unix seconds. Blocks: on an event loop use a thread."""
+        span = (float("-inf") if since is None else since, float("inf") if until is None else until)
+        rows = self._read(lambda reader: reader.execute(sql.SUM_SPEND[by].encode(), span).fetchall())
+        return in_order(Spend(*row) for row in rows)
 
     def entries(self, episode_id: str) -> tuple[EpisodeEntry, list[CallEntry]] | None:
         """The rows of one episode, None if it was never booked. Blocks."""
@@ -213,14 +220,15 @@ class PostgresLedger:
         )
 
 
-def _conninfo(url: str) -> str:
+def connection_info(url: str, setting: str = "ledger") -> str:
+    """What psycopg connects with. Raises ConfigurationError, naming the setting, for a URL that cannot be read."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error:
         # libpq would quote the part that it cannot read, which may be of the password.
         raise ConfigurationError(
-            f"ledger = {shown(url)!r} is no address such as postgresql://user@host/database: "
+            f"{setting} = {shown(url)!r} is no address such as postgresql://user@host/database: "
             "percent-encode what is special in it",
-            param="ledger",
+            param=setting,
         ) from None
     return make_conninfo("", **{**_DEFAULTS, **given})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .migrations import pending
+from .spend import SpendBy
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -122,6 +123,16 @@ SUM_MODELS = (
     "SELECT model, count(*), count(error), sum(cost_usd), sum(prompt_tokens), sum(completion_tokens), "
     f"sum(cached_tokens), sum(reasoning_tokens), bool_or(estimated) FROM xrouter.calls WHERE {_SPAN} GROUP BY model"
 )
+_SUM_SPEND = "SELECT {0}, count(*), sum(cost_usd) FROM xrouter.{1} WHERE " + _SPAN + " GROUP BY 1"
+SUM_SPEND: dict[SpendBy, str] = {
+    "key": _SUM_SPEND.format("key_id", "episodes"),
+    "user": _SUM_SPEND.format('"user"', "episodes"),
+    "team": _SUM_SPEND.format("team", "episodes"),
+    "tag": _SUM_SPEND.format(
+        "tag", "episodes LEFT JOIN LATERAL jsonb_array_elements_text(tags::jsonb) AS each (tag) ON true"
+    ),
+    "model": _SUM_SPEND.format("model", "calls"),
+}
 
 
 def create_or_check(connection: Connection[Any], where: str) -> None:
