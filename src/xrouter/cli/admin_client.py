@@ -134,6 +134,7 @@ def _is_missing(settings: Settings) -> bool:
 @asynccontextmanager
 async def _remote(url: str, admin_key_env: str) -> AsyncIterator[Exchange]:
     import aiohttp
+    from yarl import URL
 
     key = os.environ.get(admin_key_env, "").strip()
     if not key:
@@ -146,13 +147,10 @@ async def _remote(url: str, admin_key_env: str) -> AsyncIterator[Exchange]:
     async with aiohttp.ClientSession(timeout=timeout, headers={"authorization": f"Bearer {key}"}) as session:
 
         async def exchange(method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
+            asked = f"{base}{quote(path)}" + (f"?{query}" if query else "")
             try:
                 async with session.request(
-                    method,
-                    f"{base}{quote(path)}",
-                    params=query or None,
-                    data=body or None,
-                    allow_redirects=False,
+                    method, URL(asked, encoded=True), data=body or None, allow_redirects=False
                 ) as answer:
                     return answer.status, await answer.read()
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
