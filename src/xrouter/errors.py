@@ -104,8 +104,14 @@ class UnknownUrlError(RequestError):
 
 
 class MethodNotAllowedError(RequestError):
+    """`allow`: the method that the path takes."""
+
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class ProviderError(XRouterError):

@@ -12,12 +12,13 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from api_kit import TOOL_CALLS, TranslatorApp
+from api_kit import TOOL_CALLS
 from pydantic import BaseModel
-from serving_kit import make_pool
+from serving_kit import ask_then_select, make_pool, serving
 from upstream import MockUpstream, broken_sse, ok, ok_tools, rate_limited
 
-from xrouter.gateway.server import bind, running, url_of
+from xrouter.ledger.memory import MemoryLedger
+from xrouter.router import Router
 
 MODEL = "gpt-4o-mini"
 """LlamaIndex's class takes only names that OpenAI has."""
@@ -32,11 +33,11 @@ SCHEMA: dict[str, Any] = {
 @pytest.fixture
 async def gateway_url(mock_upstream: MockUpstream) -> AsyncIterator[str]:
     """Where the gateway is, without a path; what it answers with comes from `mock_upstream`."""
-    pool = make_pool(mock_upstream.base_url, (MODEL,))
-    listener = bind("127.0.0.1", 0)
-    async with running(TranslatorApp(pool), listener):
-        yield url_of(listener)
-    await pool.aclose()
+    router = Router(
+        ask_then_select(MODEL), pool=make_pool(mock_upstream.base_url, (MODEL,)), ledger=MemoryLedger()
+    )
+    async with serving(router) as url:
+        yield url
 
 
 @pytest.fixture

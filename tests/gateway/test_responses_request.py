@@ -232,7 +232,7 @@ FILE = {"type": "input_file", "file_id": "f"}
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
         ({"text": {"verbosity": 3}}, "text.verbosity"),
         ({"reasoning": {"effort": 3}}, "reasoning.effort"),
-        ({"xrouter": {"speed": 1}}, "xrouter.speed"),
+        ({"xrouter": "fast"}, "xrouter"),
     ],
 )
 def test_refusals_name_the_field(fields: dict[str, Any], param: str) -> None:

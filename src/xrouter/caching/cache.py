@@ -50,12 +50,17 @@ class Asking:
         self._flight = flight
         self._clock = clock
 
+    @property
+    def keeps(self) -> bool:
+        """Whether an answer offered to `keep` would be of use to anybody."""
+        return self._keep is not None or self._flight is not None
+
     async def keep(
         self, completion: Mapping[str, Any], *, cost_usd: Decimal, degraded: str | None = None
     ) -> bool:
         """Offer a whole chat.completion object. What is cut short, degraded or an error is not kept; returns whether
         it was. Requests that wait for this answer have it before the store does."""
-        if self._keep is None and self._flight is None:
+        if not self.keeps:
             return False
         if not storable(completion, degraded):
             if self._flight is not None:

@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from ..answer import Answer
+from ..caching.entry import Hit
 from ..catalog.model import Model
 from ..episodes.planning import Plan
-from ..errors import EpisodeError, ProviderError, RateLimitedError, XRouterError
-from ..messages import Completion
+from ..errors import EpisodeError, MethodNotAllowedError, ProviderError, RateLimitedError, XRouterError
+from ..messages import Completion, Usage
 from ..providers.usage import usage_object
 
 
@@ -85,6 +86,29 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
     }
 
 
+def stored_completion(hit: Hit, episode_id: str) -> dict[str, Any]:
+    """A cached chat.completion object under a new id; its `xrouter` says what it cost once and that it is stored."""
+    completion = hit.completion()
+    routing = completion.get("xrouter") or {}
+    return {
+        **completion,
+        "id": completion_id(episode_id),
+        "xrouter": {
+            **routing,
+            "episode_id": episode_id,
+            "calls": [],
+            "cost_usd": "0",
+            "usage": usage_object(Usage()),
+            "cache": {
+                "kind": hit.kind,
+                "age_s": round(hit.age_s, 3),
+                "saved_usd": dollars(hit.saved_usd),
+                "similarity": hit.similarity,
+            },
+        },
+    }
+
+
 def plan_object(plan: Plan) -> dict[str, Any]:
     """The answer to a dry run. Money is a string of exact USD."""
     return {
@@ -144,7 +168,9 @@ def error_object(error: XRouterError) -> dict[str, Any]:
 
 
 def error_headers(error: XRouterError) -> Mapping[str, str]:
-    """Retry-After, in whole seconds, where it is known."""
+    """Retry-After, in whole seconds, where it is known; Allow, of a wrong method."""
+    if isinstance(error, MethodNotAllowedError):
+        return {"allow": error.allow}
     cause = error.fault if isinstance(error, EpisodeError) else error
     wait_s = cause.retry_after_s if isinstance(cause, (ProviderError, RateLimitedError)) else None
     return {} if wait_s is None else {"retry-after": str(max(0, math.ceil(wait_s)))}
