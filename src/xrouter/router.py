@@ -322,9 +322,9 @@ def _load_policy(policy: Policy | str | Path | None, pool: Pool, settings: Setti
 
 
 def _open_ledger(settings: Settings) -> Ledger:
-    from .ledger.sqlite import SqliteLedger
+    from .ledger.open import open_ledger
 
-    return SqliteLedger(settings.ledger)
+    return open_ledger(settings)
 
 
 def _reference(pool: Pool, settings: Settings) -> Model:

@@ -1,7 +1,7 @@
 """Settings: xrouter.toml and the environment -> one frozen object. An unknown key is an error.
 
 Read, first to last: `load_settings(path)`, else $XROUTER_CONFIG, else ./xrouter.toml if it is there, else the
-defaults. XROUTER_HOST, XROUTER_PORT, XROUTER_POLICY and XROUTER_LEDGER then override the file.
+defaults. XROUTER_HOST, XROUTER_PORT, XROUTER_POLICY, XROUTER_LEDGER and XROUTER_STATE then override the file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from .errors import ConfigurationError
 from .settings_tables.access import AccessSettings, read_access
+from .settings_tables.addresses import read_ledger, read_state
 from .settings_tables.cache import CacheSettings, read_cache
 from .settings_tables.guardrails import GuardrailSettings, read_guardrails
 from .settings_tables.observability import ObservabilitySettings, read_observability
@@ -49,7 +50,9 @@ class Settings:
 
     policy: a run folder, a checkpoint or a baseline's name; None = the policy that ships with the package.
     pool: names of models; None = every model whose key is in the environment, and the local ones.
-    ledger: path of the SQLite file.
+    ledger: path of the SQLite file, or the URL of a PostgreSQL database. ${NAME} in a URL stands for that variable.
+    state: where limits, reservations and sessions are shared: `memory`, `sqlite:PATH` or the URL of a Redis or Valkey
+        server; None = memory for one worker, a file beside the ledger for several.
     request_timeout_s, call_timeout_s: seconds for a whole episode, and for one call of one model.
     max_retries: further attempts after a failed call.
     presets: name -> cost_weight (lambda; 0 = quality alone), served as the models `xrouter:<name>`.
@@ -64,7 +67,8 @@ class Settings:
     port: int = 8080
     policy: str | None = None
     pool: tuple[str, ...] | None = None
-    ledger: Path = field(default_factory=lambda: default_ledger(os.environ))
+    ledger: Path | str = field(default_factory=lambda: default_ledger(os.environ))
+    state: str | None = None
     max_body_bytes: int = 10 * 1024 * 1024
     request_timeout_s: float = 600.0
     call_timeout_s: float = 120.0
@@ -156,7 +160,8 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "port": whole(0, 65535),
     "policy": Reader.text,
     "pool": Reader.texts,
-    "ledger": Reader.path,
+    "ledger": read_ledger,
+    "state": read_state,
     "max_body_bytes": whole(1),
     "request_timeout_s": number(0, above=True),
     "call_timeout_s": number(0, above=True),
@@ -173,7 +178,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "observability": read_observability,
     "guardrails": read_guardrails,
 }
-_FROM_ENVIRONMENT = ("host", "port", "policy", "ledger")
+_FROM_ENVIRONMENT = ("host", "port", "policy", "ledger", "state")
 
 
 def _find_file(path: Path | None, env: Mapping[str, str]) -> Path | None:

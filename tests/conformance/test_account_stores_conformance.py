@@ -21,14 +21,18 @@ from accounts_kit import NOW, account, budget
 import xrouter.accounts
 from xrouter.accounts.key import VirtualKey
 from xrouter.accounts.memory import MemoryAccounts
+from xrouter.accounts.postgres import PostgresAccounts
 from xrouter.accounts.sqlite import SqliteAccounts
 from xrouter.accounts.store import AccountStore
 from xrouter.errors import AccountExistsError, AccountNotFoundError
 from xrouter.settings_tables.access import Limits
 
-MAKERS: dict[type, Callable[[Path], Any]] = {
-    MemoryAccounts: lambda folder: MemoryAccounts(),
-    SqliteAccounts: lambda folder: SqliteAccounts(folder / "new" / "accounts.sqlite"),
+MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Any]] = {
+    MemoryAccounts: lambda request, folder: MemoryAccounts(),
+    PostgresAccounts: lambda request, folder: PostgresAccounts(
+        request.getfixturevalue("postgres_server").database(folder.name)
+    ),
+    SqliteAccounts: lambda request, folder: SqliteAccounts(folder / "new" / "accounts.sqlite"),
 }
 
 FULL = VirtualKey(
@@ -62,7 +66,7 @@ def stores() -> list[type]:
 
 @pytest.fixture(params=stores(), ids=lambda kind: kind.__name__)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
-    made = MAKERS[request.param](tmp_path)
+    made = MAKERS[request.param](request, tmp_path)
     yield made
     await made.aclose()
 

@@ -16,7 +16,6 @@ from ..errors import AccountExistsError, RequestError
 from ..settings_tables.access import NO_LIMITS, Limits
 from .account import Account, AccountKind, checked_id, checked_name
 from .budget import Budget
-from .faults import no_key
 from .key import VirtualKey, hash_of, new_id, new_secret, shown
 from .store import AccountStore
 
@@ -78,23 +77,6 @@ async def revoke_key(store: AccountStore, key_id: str, now: float) -> VirtualKey
     )
 
 
-async def find_key(store: AccountStore, id_or_name: str) -> VirtualKey:
-    """The key of this id, else the one that alone has this name; of several, the one that is not revoked."""
-    key = await store.key(id_or_name)
-    if key is not None:
-        return key
-    named = await store.keys(name=id_or_name)
-    live = [key for key in named if key.revoked is None] or named
-    if len(live) > 1:
-        ids = ", ".join(key.id for key in live)
-        raise RequestError(
-            f"{len(live)} keys are named {id_or_name!r}: name one by its id ({ids})", param="id"
-        )
-    if not live:
-        raise no_key(id_or_name)
-    return live[0]
-
-
 async def create_account(
     store: AccountStore,
     kind: AccountKind,
@@ -113,11 +95,6 @@ async def change_account(store: AccountStore, kind: AccountKind, account_id: str
     if "budgets" in fields:
         fields["budgets"] = _one_a_period(fields["budgets"])
     return await store.change_account(kind, account_id, lambda account: replace(account, **fields))
-
-
-def with_budget(budgets: Sequence[Budget], new: Budget) -> tuple[Budget, ...]:
-    """These budgets with `new` in place of the one of its period."""
-    return (*(budget for budget in budgets if budget.period != new.period), new)
 
 
 def _live(key: VirtualKey) -> VirtualKey:

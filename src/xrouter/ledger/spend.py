@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from .ledger import CallEntry, EpisodeEntry
 from .totals import EXACT
@@ -25,6 +25,15 @@ class Spend:
     name: str | None
     requests: int
     cost_usd: Decimal
+
+
+@runtime_checkable
+class SpendReader(Protocol):
+    """A ledger that adds up who spent what."""
+
+    def spend(self, by: SpendBy, since: float | None = None, until: float | None = None) -> Sequence[Spend]:
+        """What was spent at times in [since, until), Unix seconds, the dearest first. Blocks. Raises LedgerError."""
+        ...
 
 
 def in_order(spends: Iterable[Spend]) -> list[Spend]:

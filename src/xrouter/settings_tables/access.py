@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..toml_reader import Reader, number, one_of, whole
+from .addresses import read_ledger
 
 Down = Literal["open", "closed"]
 
@@ -51,7 +52,8 @@ class AccessSettings:
     require_keys: whether /v1/* needs a key before the first one is made; afterwards it always does. None = only where
         the gateway listens on more than loopback.
     admin_key_env: the environment variable that holds the key of /admin, never the key itself.
-    store: path of the SQLite file of keys and budgets; None = beside the ledger.
+    store: where keys and budgets are kept, a SQLite file or a postgresql:// URL; None = a file beside the ledger, or
+        the ledger's own database.
     key_cache_s: seconds for which a process goes on trusting what it knows of a key: a key that was revoked in another
         process stops within them.
     shrink_to_budget: where a budget has too little room for a request's worst case, cap the request at what is left
@@ -61,7 +63,7 @@ class AccessSettings:
 
     require_keys: bool | None = None
     admin_key_env: str = "XROUTER_ADMIN_KEY"
-    store: Path | None = None
+    store: Path | str | None = None
     key_cache_s: float = 5.0
     shrink_to_budget: bool = False
     when_state_is_down: WhenStateIsDown = field(default_factory=WhenStateIsDown)
@@ -105,7 +107,7 @@ _DOWN_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
 _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "require_keys": Reader.flag,
     "admin_key_env": _variable,
-    "store": Reader.path,
+    "store": read_ledger,
     "key_cache_s": number(0, 3600),
     "shrink_to_budget": Reader.flag,
     "when_state_is_down": _when_down,
