@@ -35,12 +35,12 @@ class RequestLog:
         self, form: Literal["json", "text", "off"], stream: TextIO | None = None, *, lines: int = QUEUE_LINES
     ) -> None:
         self._on = form != "off"
+        self._queue = _DroppingHandler(queue.Queue(lines))
         if not self._on:
             return
         output = logging.StreamHandler(sys.stderr if stream is None else stream)
         output.setFormatter(_JsonLines() if form == "json" else _TextLines())
-        self._queue = _DroppingHandler(queue.Queue(lines))
-        self._listener = QueueListener(self._queue.queue, output)
+        self._listener = _Listener(self._queue.queue, output)
         self._logger = logging.getLogger("xrouter")
         self._before = (self._logger.level, self._logger.propagate)
         self._logger.addHandler(self._queue)
@@ -55,7 +55,8 @@ class RequestLog:
 
     @property
     def dropped(self) -> int:
-        return self._queue.dropped if self._on else 0
+        """Lines lost because nobody read fast enough."""
+        return self._queue.dropped
 
     def close(self) -> None:
         """Write what waits and give the logger back."""
@@ -114,6 +115,12 @@ class _DroppingHandler(QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+
+
+class _Listener(QueueListener):
+    def enqueue_sentinel(self) -> None:
+        # The end of a full queue comes after what waits there.
+        self.queue.put(None)
 
 
 class _JsonLines(logging.Formatter):
