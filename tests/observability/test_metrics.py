@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from xrouter.messages import Usage
-from xrouter.observability.metrics import Metrics, make_metrics
+from xrouter.observability.build import make_metrics
+from xrouter.observability.metrics import Metrics
 from xrouter.observability.record import RequestRecord
 from xrouter.observability.workers import FOLDER_VARIABLE, shared_metrics
 from xrouter.settings_tables.observability import ObservabilitySettings
@@ -139,7 +140,7 @@ async def test_off_counts_nothing_and_loads_nothing() -> None:
 
 def test_off_needs_no_library() -> None:
     code = (
-        "import sys; from xrouter.observability.metrics import *; from xrouter.settings import Settings;"
+        "import sys; from xrouter.observability.build import make_metrics; from xrouter.settings import Settings;"
         "make_metrics(Settings().observability.__class__(metrics=False), models=[]);"
         "assert 'prometheus_client' not in sys.modules"
     )
@@ -148,7 +149,7 @@ def test_off_needs_no_library() -> None:
 
 WORKER = """
 import asyncio, sys
-from xrouter.observability.metrics import make_metrics
+from xrouter.observability.build import make_metrics
 from xrouter.observability.record import RequestRecord
 from xrouter.settings_tables.observability import ObservabilitySettings
 metrics = make_metrics(ObservabilitySettings(), models=["small"])

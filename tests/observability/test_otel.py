@@ -13,10 +13,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from test_tracing import ANSWER, MODEL, PARENT, REQUEST, Upstream
 
 from xrouter.errors import ProviderTimeoutError
+from xrouter.observability.build import make_tracer
 from xrouter.observability.metrics import Metrics
 from xrouter.observability.otel import OtelTracer
 from xrouter.observability.provider import WatchedProvider
-from xrouter.observability.tracing import make_tracer, span
+from xrouter.observability.tracing import span
 from xrouter.settings_tables.observability import ObservabilitySettings
 from xrouter.trace_context import parse_trace_context
 

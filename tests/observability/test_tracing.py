@@ -14,11 +14,12 @@ from conftest import make_model
 from xrouter.catalog.model import Model
 from xrouter.errors import ProviderTimeoutError
 from xrouter.messages import Chunk, Completion, Request, Usage
+from xrouter.observability.build import make_tracer
 from xrouter.observability.genai import content_attributes, routing_attributes
 from xrouter.observability.metrics import Metrics
 from xrouter.observability.provider import WatchedProvider
 from xrouter.observability.record import RequestRecord
-from xrouter.observability.tracing import SilentTracer, kind_of, make_tracer, span
+from xrouter.observability.tracing import SilentTracer, kind_of, span
 from xrouter.providers.provider import Provider
 from xrouter.settings_tables.observability import ObservabilitySettings
 from xrouter.trace_context import TraceContext, current_trace, trace_headers
@@ -206,7 +207,7 @@ def test_tracing_without_opentelemetry_says_what_to_install() -> None:
 import sys
 sys.modules["opentelemetry"] = None
 from xrouter.errors import ConfigurationError
-from xrouter.observability.tracing import make_tracer
+from xrouter.observability.build import make_tracer
 from xrouter.settings_tables.observability import ObservabilitySettings
 make_tracer(ObservabilitySettings())
 try:

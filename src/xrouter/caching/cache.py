@@ -114,8 +114,12 @@ class Cache:
             yield Asking("bypass" if settings.on else "off")
             return
         key = f"cache:{question.key()}"
-        place = await self._place(question, key)
-        hit = None if control.no_cache else await self._find(key, place, control)
+        hit = None if control.no_cache or not settings.exact else await self._exact(key, control)
+        place = None
+        if hit is None and settings.semantic:
+            place = await self._place(question, key)
+            if place is not None and not control.no_cache:
+                hit = await self._similar(place, control)
         if hit is not None:
             yield Asking(hit.kind, hit)
             return
@@ -135,8 +139,6 @@ class Cache:
                 yield Asking("miss", keep=keep if stores else None, flight=flight, clock=self._clock)
 
     async def _place(self, question: Question, key: str) -> Place | None:
-        if not self._settings.semantic:
-            return None
         text = semantic_text(question.request, self._settings.semantic_turns)
         if text is None:
             return None
@@ -147,17 +149,19 @@ class Cache:
             logger.warning("cache: the embedding failed with %s", type(error).__name__)
             return None
 
-    async def _find(self, key: str, place: Place | None, control: CacheControl) -> Hit | None:
+    async def _exact(self, key: str, control: CacheControl) -> Hit | None:
         try:
-            if self._settings.exact:
-                hit = await self._load("exact", key, control)
+            return await self._load("exact", key, control)
+        except StateError as error:
+            logger.warning("cache: not read: %s", error)
+            return None
+
+    async def _similar(self, place: Place, control: CacheControl) -> Hit | None:
+        try:
+            async for key, similarity in self._semantic.candidates(place):
+                hit = await self._load("semantic", key, control, similarity)
                 if hit is not None:
                     return hit
-            if place is not None:
-                async for other, similarity in self._semantic.candidates(place):
-                    hit = await self._load("semantic", other, control, similarity)
-                    if hit is not None:
-                        return hit
         except StateError as error:
             logger.warning("cache: not read: %s", error)
         return None
