@@ -228,6 +228,11 @@ def test_an_embedding_that_cannot_be_loaded_names_its_setting() -> None:
             Cache(CacheSettings(semantic=True, embedding=path))
 
 
+def test_a_shared_store_needs_a_state() -> None:
+    with pytest.raises(ConfigurationError, match=r"cache\.store"):
+        Cache(CacheSettings(exact=True, store="state"))
+
+
 class TestCoalescing:
     def cache(self, **settings: Any) -> Cache:
         return Cache(CacheSettings(coalesce=True, **settings))

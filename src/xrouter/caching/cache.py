@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from ..dotted import load_callable
-from ..errors import StateError
+from ..errors import ConfigurationError, StateError
 from ..settings_tables.cache import CacheSettings
 from .control import CacheControl
 from .entry import Entry, Hit, HitKind
@@ -73,7 +73,10 @@ class Asking:
 
 
 class Cache:
-    """One gateway's cache. Raises ConfigurationError where the embedding named by the settings cannot be loaded.
+    """One gateway's cache.
+
+    state: what gateways share, needed where `settings.store` is "state".
+    Raises ConfigurationError where it is missing, or the embedding named by the settings cannot be loaded.
 
     A store that cannot be reached costs hits, not answers: it counts as empty, and the log says so.
     clock: Unix seconds.
@@ -89,11 +92,8 @@ class Cache:
     ) -> None:
         if settings.embedding is not None and embed is None:
             embed = load_callable(settings.embedding, setting="cache.embedding")
-        memory = state is None or settings.store == "memory"
         self._settings = settings
-        self._store = (
-            MemoryStore(settings.max_entries, settings.max_bytes) if memory or state is None else state
-        )
+        self._store = _store(settings, state)
         self._semantic = SemanticCache(
             self._store, max_entries=settings.max_entries, threshold=settings.threshold, embed=embed
         )
@@ -189,3 +189,14 @@ class Cache:
             logger.warning("cache: not written: %s", error)
             return False
         return True
+
+
+def _store(settings: CacheSettings, state: Store | None) -> Store:
+    if settings.store == "memory":
+        return MemoryStore(settings.max_entries, settings.max_bytes)
+    if state is None:
+        raise ConfigurationError(
+            "cache.store = 'state' needs a state that gateways share: give one, or set it to 'memory'",
+            param="cache.store",
+        )
+    return state

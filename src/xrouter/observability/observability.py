@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..providers.pool import Pool
 from ..providers.provider import Provider
@@ -14,11 +15,13 @@ from .build import make_metrics, make_tracer
 from .health import Drain
 from .logs import RequestLog
 from .metrics import Metrics
-from .prompts import PromptStore
 from .provider import WatchedProvider
 from .record import RequestRecord
 from .redaction import Redact, load_redaction
 from .tracing import Tracer
+
+if TYPE_CHECKING:
+    from .prompts import PromptStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class Observability:
         tracer = make_tracer(settings)
         prompts = None
         if settings.store_prompts is not None:
+            # File locks are POSIX's: the rest runs without them.
+            from .prompts import PromptStore
+
             prompts = PromptStore(
                 settings.store_prompts,
                 redact=redact,
