@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -146,3 +148,31 @@ async def test_closing_sends_what_is_left_even_to_nobody(monkeypatch: pytest.Mon
     with span(tracer, "x"):
         pass
     await tracer.aclose()
+
+
+async def test_spans_reach_the_collector_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[tuple[str, str | None, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((self.path, self.headers.get("x-team"), body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=search")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        tracer = make_tracer(ObservabilitySettings(tracing=True))
+        with span(tracer, "chat xrouter", "server", {"xrouter.policy": "learned"}):
+            pass
+        await tracer.aclose()
+        server.shutdown()
+    ((path, team, body),) = received
+    assert (path, team) == ("/v1/traces", "search")
+    assert b"chat xrouter" in body
+    assert b"xrouter.policy" in body
