@@ -16,6 +16,8 @@ from xrouter.observability.record import RequestRecord
 from xrouter.observability.workers import FOLDER_VARIABLE, shared_metrics
 from xrouter.settings_tables.observability import ObservabilitySettings
 
+CHAT = "/v1/chat/completions"
+
 
 def counting() -> Metrics:
     return make_metrics(
@@ -24,7 +26,7 @@ def counting() -> Metrics:
 
 
 def record(**fields: object) -> RequestRecord:
-    defaults = {"request_id": "r", "api": "chat", "model": "xrouter", "policy": "learned", "status": 200}
+    defaults = {"request_id": "r", "api": CHAT, "model": "xrouter", "policy": "learned", "status": 200}
     return RequestRecord(**(defaults | fields))  # type: ignore[arg-type]
 
 
@@ -52,13 +54,13 @@ async def test_a_request_is_counted_in_every_way() -> None:
         )
     )
     seen = samples(await metrics.render())
-    assert seen["xrouter_requests_total"] == {("chat", "xrouter", "learned", "200"): 1}
+    assert seen["xrouter_requests_total"] == {(CHAT, "xrouter", "learned", "200"): 1}
     assert seen["xrouter_requests_in_flight"] == {(): 1}
-    assert seen["xrouter_request_seconds_sum"] == {("chat", "xrouter"): 0.4}
-    assert seen["xrouter_first_byte_seconds_count"] == {("chat", "xrouter"): 1}
-    assert seen["xrouter_overhead_seconds_sum"][("chat",)] == pytest.approx(0.003)
-    assert seen["xrouter_overhead_seconds_bucket"][("chat", "0.0025")] == 0
-    assert seen["xrouter_overhead_seconds_bucket"][("chat", "0.005")] == 1
+    assert seen["xrouter_request_seconds_sum"] == {(CHAT, "xrouter"): 0.4}
+    assert seen["xrouter_first_byte_seconds_count"] == {(CHAT, "xrouter"): 1}
+    assert seen["xrouter_overhead_seconds_sum"][(CHAT,)] == pytest.approx(0.003)
+    assert seen["xrouter_overhead_seconds_bucket"][(CHAT, "0.0025")] == 0
+    assert seen["xrouter_overhead_seconds_bucket"][(CHAT, "0.005")] == 1
     assert seen["xrouter_cost_usd_total"] == {("xrouter",): 0.0021}
     assert seen["xrouter_cache_requests_total"] == {("miss",): 1}
 
