@@ -63,9 +63,9 @@ def _object_violates(value: Mapping[str, Any], schema: Mapping[str, Any], root: 
         return True
     properties = schema.get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
-    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
-        if any(name not in properties for name in value):
-            return True
+    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    if closed and any(name not in properties for name in value):
+        return True
     return any(
         violates(value[name], of_name, root, depth + 1)
         for name, of_name in properties.items()
@@ -85,7 +85,7 @@ def _is_a(value: Any, name: Any) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
     whole: bool = name != "integer" or not isinstance(value, float) or value.is_integer()
-    return whole and isinstance(value, kinds)
+    return whole and bool(isinstance(value, kinds))
 
 
 def _resolve(reference: Any, root: Any) -> Any:
