@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
 
-import numpy as np
 import pytest
 from conftest import make_model
 from episode_kit import scripted

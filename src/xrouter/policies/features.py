@@ -68,6 +68,7 @@ class Prior:
     same_B2: probability that two wrong answers, and two right ones, are equal.
     loadings_ME: how each model's success follows the hidden ease of queries, in logits (see `inference`).
     reference_cost: US dollars; the unit in which lambda counts cost.
+    cap_margin_M: times its expected cost that a call must fit under a cap on cost.
     """
 
     chance_BM: Floats
@@ -77,6 +78,7 @@ class Prior:
     same_B2: Floats
     loadings_ME: Floats
     reference_cost: float
+    cap_margin_M: Floats
 
     def columns(self, index: Ints) -> Prior:
         """These models only; the unit of cost stays the whole pool's."""
@@ -88,6 +90,7 @@ class Prior:
             self.same_B2,
             self.loadings_ME[index],
             self.reference_cost,
+            self.cap_margin_M[index],
         )
 
     def rows(self, index: Ints | Bools) -> Prior:
@@ -99,6 +102,7 @@ class Prior:
             self.same_B2[index],
             self.loadings_ME,
             self.reference_cost,
+            self.cap_margin_M,
         )
 
 
