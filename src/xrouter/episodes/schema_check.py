@@ -78,14 +78,14 @@ def _is_of(value: Any, types: Any) -> bool:
     return not isinstance(names, list) or any(_is_a(value, name) for name in names)
 
 
-def _is_a(value: Any, name: Any) -> bool:
+def _is_a(value: object, name: object) -> bool:
     kinds = _TYPES.get(name) if isinstance(name, str) else None
     if kinds is None:
         return True
     if isinstance(value, bool):
         return name == "boolean"
     whole: bool = name != "integer" or not isinstance(value, float) or value.is_integer()
-    return whole and bool(isinstance(value, kinds))
+    return whole and isinstance(value, kinds)
 
 
 def _resolve(reference: Any, root: Any) -> Any:
