@@ -152,7 +152,9 @@ class TestWatchedProvider:
         await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]
         assert upstream.closed == 1
-        assert metrics.calls == [("small", "cancelled", None)]
+        ((model, outcome, usage),) = metrics.calls
+        assert (model, outcome) == ("small", "cancelled")
+        assert usage.estimated, "what had come by then counts"
 
 
 def test_routing() -> None:

@@ -18,6 +18,7 @@ from xrouter.observability.provider import WatchedProvider
 from xrouter.observability.record import RequestRecord
 from xrouter.observability.tracing import SilentTracer, span
 from xrouter.observability.watching import watch_pool
+from xrouter.providers.guard import GuardedProvider
 from xrouter.providers.openai import OpenAIProvider
 from xrouter.providers.pool import Pool
 from xrouter.providers.retry import RetryingProvider
@@ -33,13 +34,10 @@ def counting() -> Metrics:
 
 
 def watched_pool(upstream: MockUpstream, metrics: Metrics) -> tuple[Pool, RetryingProvider]:
-    retrying = RetryingProvider(
-        OpenAIProvider("mock", upstream.base_url, "sk-secret"),
-        max_retries=1,
-        breaker_failures=2,
-        breaker_reset_s=60,
-        base_delay_s=0.0,
+    guarded = GuardedProvider(
+        OpenAIProvider("mock", upstream.base_url, "sk-secret"), breaker_failures=2, breaker_reset_s=60
     )
+    retrying = RetryingProvider(guarded, max_retries=1, base_delay_s=0.0)
     pool = Pool((make_model("small"),), {"mock": retrying}, "a notice")
     return watch_pool(pool, metrics, SilentTracer(), urls={"mock": upstream.base_url}), retrying
 
@@ -73,7 +71,7 @@ async def test_an_open_circuit_shows(mock_upstream: MockUpstream) -> None:
     mock_upstream.default = server_error()
     with pytest.raises(ProviderUnavailableError):
         await pool.provider_of(model).complete(model, ASK)
-    assert retrying.circuit_of("small") == "open"
+    assert retrying.health(model).condition == "open"
     await asyncio.sleep(0)
     assert 'xrouter_circuit_state{model="small"} 2.0' in (await metrics.render()).decode()
     await pool.aclose()

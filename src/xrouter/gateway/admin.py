@@ -74,7 +74,9 @@ def admin_app(
             await _error(error, scope)(scope, receive, send)
         except HTTPException as refused:
             allow = (refused.headers or {}).get("Allow", "")
-            wrong = MethodNotAllowedError(f"{scope['path']} takes {allow}, not {scope['method']}")
+            wrong = MethodNotAllowedError(
+                f"{scope['path']} takes {allow}, not {scope['method']}", allow=allow
+            )
             await _error(wrong, scope, {"allow": allow})(scope, receive, send)
 
     return app

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from functools import partial
 
 from ..catalog.model import Model
 from ..messages import Chunk, Completion, Request, Usage
 from ..providers.provider import Provider
+from ..providers.streams import BlockStream, chunks_of, open_stream
 from ..trace_context import current_trace, in_trace
 from .genai import (
     answer_attributes,
@@ -25,9 +26,9 @@ from .tracing import Attribute, Tracer, kind_of, span
 
 
 class WatchedProvider:
-    """Wraps `inner`; a Provider itself. Inside a RetryingProvider it sees each attempt, around one each call.
+    """Wraps `inner`; a Provider itself. Inside a GuardedProvider it sees each attempt, around a RetryingProvider each call.
 
-    circuit: a model's name -> the state of its circuit breaker, told after what may have changed it.
+    circuit: a model -> the state of its circuit breaker, told after what may have changed it.
     url: the endpoint's, for spans. capture: prompts and answers go into spans, redacted first.
     """
 
@@ -37,7 +38,7 @@ class WatchedProvider:
         metrics: Metrics,
         tracer: Tracer,
         *,
-        circuit: Callable[[str], Circuit] | None = None,
+        circuit: Callable[[Model], Circuit] | None = None,
         url: str | None = None,
         capture: bool = False,
         redact: Redact | None = None,
@@ -69,37 +70,40 @@ class WatchedProvider:
         self._ended(model, "ok", started, completion.usage)
         return completion
 
-    async def stream(
-        self, model: Model, request: Request, *, timeout_s: float | None = None
-    ) -> AsyncIterator[Chunk]:
-        started, usage, outcome = time.perf_counter(), None, "ok"
+    async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
+        """The inner provider's own stream: nothing is done a block, all of it at its start and end."""
+        started = time.perf_counter()
         watched = self._tracer.start(
             span_name(model.id), "client", current_trace(), self._asked(model, request)
         )
-        waits_for_first = True
         try:
-            async with _closing(self.inner.stream(model, request, timeout_s=timeout_s)) as chunks:
-                while True:
-                    # Between two pieces the task is the consumer's: the span is current only while one is awaited.
-                    with in_trace(watched.context):
-                        chunk = await anext(chunks, None)
-                    if chunk is None:
-                        break
-                    if waits_for_first:
-                        waits_for_first = False
-                        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
-                    usage = chunk.usage or usage
-                    yield chunk
+            with in_trace(watched.context):
+                opened = await open_stream(self.inner, model, request, timeout_s=timeout_s)
         except BaseException as error:
-            outcome = kind_of(error)
-            usage = usage or _usage_of(error)
-            watched.fail(outcome)
+            watched.fail(kind_of(error))
+            watched.end()
+            self._ended(model, kind_of(error), started, _usage_of(error))
             raise
-        finally:
-            if usage is not None:
+        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
+
+        def ended(error: BaseException | None) -> None:
+            outcome = "ok" if error is None else kind_of(error)
+            if error is not None:
+                watched.fail(outcome)
+            usage = (None if error is None else _usage_of(error)) or opened.usage
+            if watched.recording:
                 watched.set(usage_attributes(usage))
             watched.end()
             self._ended(model, outcome, started, usage)
+
+        opened.when_over(ended)
+        return opened
+
+    def stream(
+        self, model: Model, request: Request, *, timeout_s: float | None = None
+    ) -> AsyncIterator[Chunk]:
+        """As `open`, piece by piece."""
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -108,31 +112,21 @@ class WatchedProvider:
         self._metrics.upstream_call(model.name, outcome, time.perf_counter() - started, usage)
         if self._circuit is not None and (outcome != "ok" or model.name in self._troubled):
             # The breaker stands around this call: it knows of its end only once this one is left.
-            asyncio.get_running_loop().call_soon(self._tell_circuit, model.name, self._circuit)
+            asyncio.get_running_loop().call_soon(self._tell_circuit, model, self._circuit)
 
-    def _tell_circuit(self, model: str, circuit: Callable[[str], Circuit]) -> None:
+    def _tell_circuit(self, model: Model, circuit: Callable[[Model], Circuit]) -> None:
         state = circuit(model)
-        self._metrics.circuit(model, state)
+        self._metrics.circuit(model.name, state)
         if state == "closed":
-            self._troubled.discard(model)
+            self._troubled.discard(model.name)
         else:
-            self._troubled.add(model)
+            self._troubled.add(model.name)
 
     def _asked(self, model: Model, request: Request) -> Mapping[str, Attribute]:
         return {**request_attributes(model.provider, model.id, request), **self._server}
 
     def _content(self, request: Request, completion: Completion) -> dict[str, Attribute]:
         return content_attributes(request, completion, self._redact) if self._capture else {}
-
-
-@asynccontextmanager
-async def _closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
-    try:
-        yield chunks
-    finally:
-        aclose = getattr(chunks, "aclose", None)
-        if aclose is not None:
-            await aclose()
 
 
 def _usage_of(error: BaseException) -> Usage | None:
