@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .errors import RequestError
+import orjson
+
+from .errors import ProviderResponseError, RequestError
 
 Message = Mapping[str, Any]
 """One chat message in OpenAI's shape: role, content (text or parts), tool_calls, ..."""
@@ -31,10 +33,19 @@ class Request:
     """A chat request: the conversation and every other body field (`params`) as the client sent it.
 
     `params` never holds `model`, `messages`, `stream` or `stream_options`: those belong to the gateway.
+
+    headers: sent to the upstream with this request (`traceparent`, ...); never those that a provider sets itself.
+    affinity: requests with the same one go to the same of a model's endpoints as long as it is healthy, so that
+        its prompt cache stays warm; None = any.
+    side_calls: a list to which providers append every call that was made beside the one whose answer they hand
+        over, whatever the end; None = nobody books them.
     """
 
     messages: tuple[Message, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    affinity: str | None = None
+    side_calls: list[SideCall] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_text(cls, text: str, **params: Any) -> Request:
@@ -119,6 +130,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class SideCall:
+    """A call that was made and may be charged for, but whose answer nobody gets (the slower one of a hedged pair).
+
+    endpoint: which of the model's endpoints was asked; None = not known, or the model has only one.
+    latency_s: seconds until it was given up.
+    """
+
+    usage: Usage
+    latency_s: float
+    error: str
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One model's whole answer.
 
@@ -126,6 +151,8 @@ class Completion:
     served_model: the id the upstream says it served; it decides nothing, prices follow the pool's model.
     raw: the upstream's whole body, so that fields such as logprobs survive.
     answer: the normalised final answer where a recording knows it; otherwise None and `episodes.answers` reads it.
+    endpoint: which of the model's endpoints answered (`catalog.model.Model.price_at` knows its price); None where
+        the model has only one.
     """
 
     message: Message
@@ -135,6 +162,7 @@ class Completion:
     latency_s: float = 0.0
     raw: Mapping[str, Any] = field(default_factory=dict)
     answer: str | None = None
+    endpoint: str | None = None
 
     @property
     def text(self) -> str:
@@ -145,12 +173,92 @@ class Completion:
         return self.message.get("tool_calls") or ()
 
 
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """One piece of a streamed answer. `data` is OpenAI's chat.completion.chunk object.
 
+    A piece that came over the wire keeps its JSON in `raw` and is parsed when `data` is first asked for.
     `usage` is set on the piece that carries it (the last one, as a rule).
     """
 
-    data: Mapping[str, Any]
-    usage: Usage | None = None
+    __slots__ = ("_data", "raw", "usage")
+
+    def __init__(
+        self, data: Mapping[str, Any] | None = None, usage: Usage | None = None, *, raw: bytes | None = None
+    ) -> None:
+        self._data = data
+        self.raw = raw
+        self.usage = usage
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Raises ProviderResponseError where `raw` is no JSON object."""
+        if self._data is None:
+            self._data = _json_object(self.raw or b"")
+        return self._data
+
+    def __repr__(self) -> str:
+        return f"Chunk(usage={self.usage!r})"
+
+
+class Block:
+    """What one read of a stream brought: one event or several, as they came off the wire.
+
+    raw: whole events, each `data: <JSON object on one line>` and a blank line; no comments, no [DONE], no
+        errors. It can be sent on as it is.
+    usage: the token counts, on the block that carries them. finished: one of the events names a finish_reason.
+    """
+
+    __slots__ = ("_chunks", "finished", "raw", "usage")
+
+    def __init__(
+        self,
+        raw: bytes,
+        usage: Usage | None = None,
+        *,
+        finished: bool = False,
+        chunks: Sequence[Chunk] | None = None,
+    ) -> None:
+        self.raw = raw
+        self.usage = usage
+        self.finished = finished
+        self._chunks = chunks
+
+    @property
+    def chunks(self) -> Sequence[Chunk]:
+        """The events one by one, not yet parsed; the block's usage is on the last one that carries any."""
+        if self._chunks is None:
+            chunks = [Chunk(raw=line[6:]) for line in self.raw.split(b"\n\n") if line]
+            if self.usage is not None:
+                carrier = max((i for i, chunk in enumerate(chunks) if chunk.data.get("usage")), default=-1)
+                chunks[carrier].usage = self.usage
+            self._chunks = chunks
+        return self._chunks
+
+    @classmethod
+    def of(cls, *chunks: Chunk) -> Block:
+        """The block of pieces that were never on a wire."""
+        raw = b"".join(b"data: " + orjson.dumps(chunk.data) + b"\n\n" for chunk in chunks)
+        usages = [chunk.usage for chunk in chunks if chunk.usage is not None]
+        finished = any(
+            isinstance(choice, Mapping) and choice.get("finish_reason")
+            for chunk in chunks
+            for choice in chunk.data.get("choices") or ()
+        )
+        return cls(raw, usages[-1] if usages else None, finished=finished, chunks=chunks)
+
+    def __repr__(self) -> str:
+        return f"Block({len(self.raw)} bytes, usage={self.usage!r}, finished={self.finished})"
+
+
+def _json_object(raw: bytes) -> Mapping[str, Any]:
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ProviderResponseError(
+            f"an event of {len(raw)} bytes in the stream is no JSON: {error}"
+        ) from error
+    if not isinstance(data, dict):
+        raise ProviderResponseError(
+            f"an event of the stream is a JSON {type(data).__name__} instead of an object"
+        )
+    return data
