@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,9 +52,18 @@ MODEL = make_model("mock")
 HELLO = Request.from_text("Say hello")
 
 
+Make = Callable[..., OpenAIProvider]
+
+
+@pytest.fixture(params=["aiohttp", "native"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """An OpenAIProvider over each of the transports."""
+    return partial(OpenAIProvider, transport=request.param)
+
+
 @pytest.fixture
-async def provider(mock_upstream: MockUpstream) -> AsyncIterator[OpenAIProvider]:
-    provider = OpenAIProvider("mock", mock_upstream.base_url, KEY)
+async def provider(mock_upstream: MockUpstream, make: Make) -> AsyncIterator[OpenAIProvider]:
+    provider = make("mock", mock_upstream.base_url, KEY)
     yield provider
     await provider.aclose()
 
@@ -100,10 +110,8 @@ async def test_a_stream_asks_for_usage(provider: OpenAIProvider, mock_upstream: 
     assert body["max_tokens"] == 3
 
 
-async def test_no_key_no_header_and_own_headers(mock_upstream: MockUpstream) -> None:
-    provider = OpenAIProvider(
-        "mock", mock_upstream.base_url + "/", headers={"X-Title": "xrouter"}, stream_usage=False
-    )
+async def test_no_key_no_header_and_own_headers(mock_upstream: MockUpstream, make: Make) -> None:
+    provider = make("mock", mock_upstream.base_url + "/", headers={"X-Title": "xrouter"}, stream_usage=False)
     await provider.complete(MODEL, HELLO)
     await chunks_of(provider)
     await provider.aclose()
@@ -113,8 +121,8 @@ async def test_no_key_no_header_and_own_headers(mock_upstream: MockUpstream) -> 
     assert "stream_options" not in second.body
 
 
-async def test_a_query_in_the_base_url_stays(mock_upstream: MockUpstream) -> None:
-    provider = OpenAIProvider("mock", mock_upstream.base_url + "?api-version=1")
+async def test_a_query_in_the_base_url_stays(mock_upstream: MockUpstream, make: Make) -> None:
+    provider = make("mock", mock_upstream.base_url + "?api-version=1")
     assert (await provider.complete(MODEL, HELLO)).text == "Hello."
     await provider.aclose()
 
@@ -218,8 +226,8 @@ async def test_connections_are_reused(provider: OpenAIProvider, mock_upstream: M
     assert len(ports) == 1
 
 
-def test_one_provider_serves_one_loop_after_another(mock_upstream: MockUpstream) -> None:
-    provider = OpenAIProvider("mock", mock_upstream.base_url)
+def test_one_provider_serves_one_loop_after_another(mock_upstream: MockUpstream, make: Make) -> None:
+    provider = make("mock", mock_upstream.base_url)
     for _ in range(2):
         assert asyncio.run(provider.complete(MODEL, HELLO)).text == "Hello."
     asyncio.run(provider.aclose())
@@ -328,8 +336,8 @@ async def test_broken_streams_deliver_what_came_and_then_fail(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_an_oversized_answer(mock_upstream: MockUpstream, streamed: bool) -> None:
-    provider = OpenAIProvider("mock", mock_upstream.base_url, max_body_bytes=10_000)
+async def test_an_oversized_answer(mock_upstream: MockUpstream, make: Make, streamed: bool) -> None:
+    provider = make("mock", mock_upstream.base_url, max_body_bytes=10_000)
     mock_upstream.default = sse_events(b": " + b"x" * 20_000) if streamed else huge(20_000)
     with pytest.raises(ProviderResponseError, match="10000 bytes"):
         await (chunks_of(provider) if streamed else provider.complete(MODEL, HELLO))
@@ -340,8 +348,8 @@ async def test_an_oversized_answer(mock_upstream: MockUpstream, streamed: bool) 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("url", [None, "http://nowhere.invalid/v1"])
-async def test_unreachable_endpoints(url: str | None, streamed: bool) -> None:
-    provider = OpenAIProvider("mock", url or closed_port_url(), KEY)
+async def test_unreachable_endpoints(make: Make, url: str | None, streamed: bool) -> None:
+    provider = make("mock", url or closed_port_url(), KEY)
     with pytest.raises(ProviderUnavailableError, match="base_url"):
         await (chunks_of(provider) if streamed else provider.complete(MODEL, HELLO))
     await provider.aclose()

@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._answer: NativeAnswer | None = None
         self._head_bytes = 0
-        self._interim = self._over = self._surplus = False
+        self._interim = self._over = self._surplus = self._reusable = False
 
     @property
     def open(self) -> bool:
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         answer = self._answer = NativeAnswer(self, faults, model)
         self._parser = httptools.HttpResponseParser(self)
         self._head_bytes = 0
-        self._interim = self._over = self._surplus = False
+        self._interim = self._over = self._surplus = self._reusable = False
         self._transport.write(b"".join(request) if len(request[1]) < MAX_HEAD_BYTES else request[0])
         if len(request[1]) >= MAX_HEAD_BYTES:
             self._transport.write(request[1])
@@ -141,11 +141,12 @@ class Connection(asyncio.Protocol):
             self._interim = False
         else:
             self._over = True
+            self._reusable = self._parser.should_keep_alive()
 
     def _leave(self, answer: NativeAnswer) -> None:
         """The answer is whole: the connection is free for the next exchange, or done with."""
         self._answer = None
-        reusable = self._parser.should_keep_alive() and not self._surplus and answer.framed
+        reusable = self._reusable and not self._surplus and answer.framed
         answer.complete = True
         if reusable and self.open:
             self.resume()
@@ -206,8 +207,7 @@ class NativeAnswer:
 
     async def wait(self) -> None:
         """Wait for anything new. Raises what has gone wrong."""
-        if self.error is not None:
-            raise self.error
+        self._raise_error()
         if self._waiter is not None:
             raise RuntimeError("an answer is read by one task at a time")
         self._waiter = asyncio.get_running_loop().create_future()
@@ -215,7 +215,11 @@ class NativeAnswer:
             await self._waiter
         finally:
             self._waiter = None
-        if self.error is not None and not self._pieces:
+        if not self._pieces:
+            self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self.error is not None:
             raise self.error
 
     def wake(self) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import orjson
@@ -23,14 +24,13 @@ from ..errors import (
     ProviderResponseError,
 )
 from ..messages import Block, Chunk, Completion, Request
+from ..settings import Transport as TransportName
 from .block_reader import BlockReader
 from .openai_body import completion_of, json_object
 from .streams import BlockStream, chunks_of
 from .transport import DEFAULT_CONNECT_TIMEOUT_S, Answer, Faults, Transport
 from .upstream_errors import error_of_status
 from .watchdog import Watchdog
-
-TransportName = Literal["aiohttp", "native"]
 
 DEFAULT_MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -152,17 +152,11 @@ class OpenAIProvider:
             answer, reader, self._faults, model.name, timeout_s, began, self._max_body_bytes
         ).start()
 
-    async def stream(
+    def stream(
         self, model: Model, request: Request, *, timeout_s: float | None = None
     ) -> AsyncIterator[Chunk]:
-        """As `open`, one piece after the other, each known to be a JSON object."""
-        async for chunk in chunks_of(await self.open(model, request, timeout_s=timeout_s)):
-            try:
-                _ = chunk.data
-            except ProviderResponseError as error:
-                error.model = model.name
-                raise
-            yield chunk
+        """As `open`, piece by piece."""
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s), model.name)
 
     async def aclose(self) -> None:
         """Close every connection. The provider may be used again."""

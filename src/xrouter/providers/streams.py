@@ -7,11 +7,11 @@ retries, hedges or falls back has one await to guard, and nothing stands between
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
 from ..catalog.model import Model
-from ..errors import ProviderTimeoutError
+from ..errors import ProviderResponseError, ProviderTimeoutError
 from ..messages import Block, Chunk, Request
 from .provider import Provider
 
@@ -115,11 +115,17 @@ async def open_stream(
     return await _ChunkStream(provider, model, request, timeout_s).start()
 
 
-async def chunks_of(opened: BlockStream) -> AsyncIterator[Chunk]:
-    """The stream's pieces one by one; closes it when left."""
+async def chunks_of(opener: Callable[[], Awaitable[BlockStream]], model: str) -> AsyncIterator[Chunk]:
+    """The pieces of the stream that `opener` opens, one by one, each known to be a JSON object; closes it when left."""
+    opened = await opener()
     try:
         async for block in opened:
             for chunk in block.chunks:
+                try:
+                    _ = chunk.data
+                except ProviderResponseError as error:
+                    error.model = model
+                    raise
                 yield chunk
     finally:
         await opened.aclose()
