@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from .errors import ProviderResponseError, RequestError
+from .errors import RequestError
 
 Message = Mapping[str, Any]
 """One chat message in OpenAI's shape: role, content (text or parts), tool_calls, ..."""
@@ -173,92 +173,57 @@ class Completion:
         return self.message.get("tool_calls") or ()
 
 
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """One piece of a streamed answer. `data` is OpenAI's chat.completion.chunk object.
 
-    A piece that came over the wire keeps its JSON in `raw` and is parsed when `data` is first asked for.
     `usage` is set on the piece that carries it (the last one, as a rule).
     """
 
-    __slots__ = ("_data", "raw", "usage")
-
-    def __init__(
-        self, data: Mapping[str, Any] | None = None, usage: Usage | None = None, *, raw: bytes | None = None
-    ) -> None:
-        self._data = data
-        self.raw = raw
-        self.usage = usage
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """Raises ProviderResponseError where `raw` is no JSON object."""
-        if self._data is None:
-            self._data = _json_object(self.raw or b"")
-        return self._data
-
-    def __repr__(self) -> str:
-        return f"Chunk(usage={self.usage!r})"
+    data: Mapping[str, Any]
+    usage: Usage | None = None
 
 
 class Block:
-    """What one read of a stream brought: one event or several, as they came off the wire.
+    """What one read of a stream brought: one piece of the answer or several, as they came off the wire.
 
     raw: whole events, each `data: <JSON object on one line>` and a blank line; no comments, no [DONE], no
         errors. It can be sent on as it is.
-    usage: the token counts, on the block that carries them. finished: one of the events names a finish_reason.
+    pieces: the same events, read: each one's object and the usage in it.
+    usage: the last counts among them. finished: one of them names a finish_reason.
     """
 
-    __slots__ = ("_chunks", "finished", "raw", "usage")
+    __slots__ = ("finished", "pieces", "raw", "usage")
 
     def __init__(
         self,
         raw: bytes,
+        pieces: Sequence[tuple[Mapping[str, Any], Usage | None]],
         usage: Usage | None = None,
         *,
         finished: bool = False,
-        chunks: Sequence[Chunk] | None = None,
     ) -> None:
         self.raw = raw
+        self.pieces = pieces
         self.usage = usage
         self.finished = finished
-        self._chunks = chunks
 
     @property
-    def chunks(self) -> Sequence[Chunk]:
-        """The events one by one, not yet parsed; the block's usage is on the last one that carries any."""
-        if self._chunks is None:
-            chunks = [Chunk(raw=line[6:]) for line in self.raw.split(b"\n\n") if line]
-            if self.usage is not None:
-                carrier = max((i for i, chunk in enumerate(chunks) if chunk.data.get("usage")), default=-1)
-                chunks[carrier].usage = self.usage
-            self._chunks = chunks
-        return self._chunks
+    def chunks(self) -> list[Chunk]:
+        return [Chunk(data, usage) for data, usage in self.pieces]
 
     @classmethod
-    def of(cls, *chunks: Chunk) -> Block:
-        """The block of pieces that were never on a wire."""
-        raw = b"".join(b"data: " + orjson.dumps(chunk.data) + b"\n\n" for chunk in chunks)
-        usages = [chunk.usage for chunk in chunks if chunk.usage is not None]
-        finished = any(
-            isinstance(choice, Mapping) and choice.get("finish_reason")
-            for chunk in chunks
-            for choice in chunk.data.get("choices") or ()
-        )
-        return cls(raw, usages[-1] if usages else None, finished=finished, chunks=chunks)
+    def of(cls, chunk: Chunk) -> Block:
+        """The block of a piece that was never on a wire."""
+        raw = b"data: " + orjson.dumps(chunk.data) + b"\n\n"
+        return cls(raw, ((chunk.data, chunk.usage),), chunk.usage, finished=_finishes(chunk.data))
 
     def __repr__(self) -> str:
-        return f"Block({len(self.raw)} bytes, usage={self.usage!r}, finished={self.finished})"
+        return f"Block({len(self.pieces)} pieces, usage={self.usage!r}, finished={self.finished})"
 
 
-def _json_object(raw: bytes) -> Mapping[str, Any]:
-    try:
-        data = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise ProviderResponseError(
-            f"an event of {len(raw)} bytes in the stream is no JSON: {error}"
-        ) from error
-    if not isinstance(data, dict):
-        raise ProviderResponseError(
-            f"an event of the stream is a JSON {type(data).__name__} instead of an object"
-        )
-    return data
+def _finishes(data: Mapping[str, Any]) -> bool:
+    choices = data.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(choice, Mapping) and choice.get("finish_reason") for choice in choices
+    )

@@ -21,10 +21,10 @@ from .settings_tables.addresses import read_ledger, read_state
 from .settings_tables.cache import CacheSettings, read_cache
 from .settings_tables.guardrails import GuardrailSettings, read_guardrails
 from .settings_tables.observability import ObservabilitySettings, read_observability
+from .settings_tables.upstream import UpstreamSettings, read_upstream
 from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
-Transport = Literal["aiohttp", "native"]
 
 DEFAULT_PRESETS: Mapping[str, float] = MappingProxyType({"quality": 0.01, "balanced": 0.1, "economy": 1.0})
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -46,25 +46,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """How endpoints are talked to.
-
-    transport: who speaks HTTP to OpenAI-compatible endpoints: aiohttp, or xrouter's own ("native"), which costs less CPU.
-    proxies_from_env: honour HTTP_PROXY, HTTPS_PROXY and NO_PROXY; by aiohttp, whatever `transport` says.
-    breaker_failures, breaker_reset_s: after so many failures in a row a model is left alone for so many seconds.
-    cooldown_s, max_cooldown_s: how long a model is left alone after a 429: as its Retry-After says, at most
-        `max_cooldown_s` seconds; without one `cooldown_s` seconds, doubled with each further 429 in a row.
-    """
-
-    transport: Transport = "aiohttp"
-    proxies_from_env: bool = False
-    breaker_failures: int = 5
-    breaker_reset_s: float = 30.0
-    cooldown_s: float = 1.0
-    max_cooldown_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a user can set. Each field is a key of xrouter.toml with the same name.
 
@@ -79,13 +60,10 @@ class Settings:
     reference_model: what savings are measured against; None = the pool's most capable model.
     endpoints: further endpoints, or whole replacements of the catalog's own.
     models: the raw [models.<name>] tables; `catalog` checks and merges them.
-<<<<<<< HEAD
     access: who may use the gateway, and how much; the table of this name, described in `settings_tables/access.py`.
     cache, observability, guardrails: the tables of these names, described in `settings_tables`.
-=======
     fallbacks: model of the pool -> those to be asked after it, in order, when it is asked for by name and fails.
-    upstream: how endpoints are talked to.
->>>>>>> 66c319e (Choose among a model's endpoints, cool down after a 429, hedge slow calls, name fallbacks)
+    upstream: how endpoints are talked to; the table of this name, described in `settings_tables/upstream.py`.
     """
 
     host: str = "127.0.0.1"
@@ -105,15 +83,12 @@ class Settings:
     reference_model: str | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-<<<<<<< HEAD
     access: AccessSettings = field(default_factory=AccessSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     observability: ObservabilitySettings = field(default_factory=ObservabilitySettings)
     guardrails: GuardrailSettings = field(default_factory=GuardrailSettings)
-=======
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    upstream: Upstream = field(default_factory=Upstream)
->>>>>>> 66c319e (Choose among a model's endpoints, cool down after a 429, hedge slow calls, name fallbacks)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -184,23 +159,11 @@ def _fallbacks(reader: Reader, key: str) -> dict[str, tuple[str, ...]]:
     return {name: inner.texts(name) for name in inner.table}
 
 
-def _upstream(reader: Reader, key: str) -> Upstream:
-    return Upstream(**reader.subtable(key).read(_UPSTREAM_READERS))
-
-
 _ENDPOINT_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "base_url": Reader.text,
     "key_env": _variable,
     "kind": one_of(*get_args(EndpointKind)),
     "headers": Reader.text_map,
-}
-_UPSTREAM_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
-    "transport": one_of(*get_args(Transport)),
-    "proxies_from_env": Reader.flag,
-    "breaker_failures": whole(1),
-    "breaker_reset_s": number(0, above=True),
-    "cooldown_s": number(0),
-    "max_cooldown_s": number(0, above=True),
 }
 _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "host": Reader.text,
@@ -220,15 +183,12 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "reference_model": Reader.text,
     "endpoints": _endpoints,
     "models": _raw_models,
-<<<<<<< HEAD
     "access": read_access,
     "cache": read_cache,
     "observability": read_observability,
     "guardrails": read_guardrails,
-=======
     "fallbacks": _fallbacks,
-    "upstream": _upstream,
->>>>>>> 66c319e (Choose among a model's endpoints, cool down after a 429, hedge slow calls, name fallbacks)
+    "upstream": read_upstream,
 }
 _FROM_ENVIRONMENT = ("host", "port", "policy", "ledger", "state")
 

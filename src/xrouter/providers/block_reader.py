@@ -1,20 +1,20 @@
 """The bytes of one event stream -> blocks. No I/O.
 
-Bytes that are already plain `data: {...}` lines are neither split nor parsed, only searched for what matters: token
-counts, a finish reason, an error, the end. Anything else the SSE standard allows goes through `sse.SSEParser` and
-comes out in the same plain form.
+Bytes that are already plain `data: {...}` lines, as they are nearly everywhere, are passed on as they came; each line
+is parsed once, which costs less than to search it for what matters and proves it whole. Whatever else the SSE standard
+allows goes through `sse.SSEParser` and comes out in the same plain form.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from ..errors import ProviderError, ProviderResponseError
-from ..messages import Block, Request, Usage
+from ..messages import Block, Chunk, Request, Usage
 from .openai_body import json_object
 from .sse import DEFAULT_MAX_LINE_BYTES, SSEEvent, SSEParser
 from .tally import Tally
@@ -22,14 +22,16 @@ from .upstream_errors import error_of_object
 from .usage import usage_object, usage_of
 
 MAX_UNSPLIT_BYTES = 64 * 1024
+"""Of an event that is not whole yet; a longer one goes to the parser, which does not begin again with each read."""
+
 _DONE = b"data: [DONE]\n\n"
 
 
 class BlockReader:
     """Feed it what was read; `done` says that the end mark has come, `finish` that the bytes are at their end.
 
-    An error is raised only after what came before it has been handed over: with the next `feed` or `finish`, or
-    at once where nothing came before; `failed` says that one is waiting.
+    An error waits until what came before it has been handed over; `failed` says that one is waiting, and whatever is
+    called next raises it.
     """
 
     def __init__(
@@ -58,31 +60,27 @@ class BlockReader:
         return self._error is not None
 
     def feed(self, data: bytes) -> Block | None:
-        """The whole events in the bytes so far that no block had yet. Raises ProviderError."""
+        """The whole events that these bytes complete. Raises ProviderError."""
         if self._error is not None:
             raise self._error
         if self._parser is not None:
             return self._feed_parser(data)
         if self._tail:
             data, self._tail = self._tail + data, b""
+        tail = b""
         if not data.endswith(b"\n\n"):
-            cut = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
-            if len(data) - cut > MAX_UNSPLIT_BYTES or not _may_be_plain(data[:cut], data[cut:]):
+            cut = data.rfind(b"\n\n")
+            cut = 0 if cut < 0 else cut + 2
+            tail = data[cut:]
+            if not _may_become_plain(tail):
                 return self._feed_parser(data)
-            data, self._tail = data[:cut], data[cut:]
-            if not data:
-                return None
-        plain = data
-        if plain.endswith(_DONE):
-            plain = plain[: -len(_DONE)]
-            if not plain:
-                self.done = True
-                return None
-        if not _is_plain(plain):
-            data, self._tail = data + self._tail, b""
-            return self._feed_parser(data)
+            data = data[:cut]
+        plain = data[: -len(_DONE)] if data.endswith(_DONE) else data
+        if plain and not _is_plain(plain):
+            return self._feed_parser(data + tail)
+        self._tail = tail
         self.done = len(plain) != len(data)
-        return self._block(plain)
+        return self._block(plain.split(b"\n\n")) if plain else None
 
     def finish(self) -> Block | None:
         """The last event, where the end of the bytes cut it short. Raises ProviderError."""
@@ -105,12 +103,11 @@ class BlockReader:
             raise self._broken("without a single chunk")
         if not self.done and not self._finished:
             raise self._broken("without finish_reason or [DONE]")
-        return None if self.tally.reported else self._estimate()
+        return None if self.tally.reported else self._estimate(self._last.pieces[-1][0])
 
     def _feed_parser(self, data: bytes) -> Block | None:
         if self._parser is None:
             self._parser = SSEParser(self._max_line_bytes)
-            data, self._tail = self._tail + data, b""
         events = self._parser.feed(data)
         if self._parser.between_events:
             self._parser = None
@@ -123,66 +120,62 @@ class BlockReader:
                 if event.is_done:
                     self.done = True
                     break
-                lines.append(self._plain(event.data))
+                lines.append(b"data: " + self._one_line(event.data))
         except ProviderError as error:
             self._error = error
-        if not lines:
-            if self._error is not None:
-                raise self._error
-            return None
-        return self._block(b"".join(lines))
+        if lines:
+            return self._block(lines)
+        if self._error is not None:
+            raise self._error
+        return None
 
-    def _plain(self, data: bytes) -> bytes:
-        """The event on one line."""
-        if data[:1] == b"{" and data[-1:] == b"}" and b"\n" not in data:
-            return b"data: " + data + b"\n\n"
-        parsed = json_object(data, provider=self._provider, model=self._model)
-        return b"data: " + orjson.dumps(parsed) + b"\n\n"
+    def _one_line(self, data: bytes) -> bytes:
+        if b"\n" not in data:
+            return data
+        return orjson.dumps(json_object(data, provider=self._provider, model=self._model))
 
-    def _block(self, raw: bytes) -> Block | None:
-        """Plain events as a block; parsed only where they may hold usage or an error."""
-        if b'"error"' in raw or _mentions(raw, b'"usage"'):
-            return self._parsed(raw)
-        return self._note(Block(raw, finished=_mentions(raw, b'"finish_reason"', b'""')))
-
-    def _parsed(self, raw: bytes) -> Block | None:
-        lines: list[bytes] = []
-        usage: Usage | None = None
+    def _block(self, lines: list[bytes]) -> Block | None:
+        """Lines of `data: ` and an event each. Those before a bad one become a block, and its error waits."""
+        pieces: list[tuple[Mapping[str, Any], Usage | None]] = []
+        last_usage: Usage | None = None
+        finished = False
         try:
-            for line in raw.split(b"\n\n"):
-                if line:
-                    data = json_object(line[6:], provider=self._provider, model=self._model)
-                    if data.get("error"):
-                        raise error_of_object(
-                            data["error"], provider=self._provider, model=self._model, secrets=self._secrets
-                        )
-                    usage = usage_of(data.get("usage")) or usage
-                    lines.append(line)
+            for line in lines:
+                if not line:
+                    continue  # what follows the last blank line
+                data = json_object(line[6:], provider=self._provider, model=self._model)
+                if data.get("error"):
+                    raise error_of_object(
+                        data["error"], provider=self._provider, model=self._model, secrets=self._secrets
+                    )
+                usage = usage_of(data["usage"]) if data.get("usage") else None
+                last_usage = usage or last_usage
+                finished = self.tally.add(data, usage) or finished
+                pieces.append((data, usage))
         except ProviderError as error:
             self._error = error
-            if not lines:
+            if not pieces:
                 raise
-        raw = b"\n\n".join([*lines, b""])
-        return self._note(Block(raw, usage, finished=_mentions(raw, b'"finish_reason"', b'""')))
+        raw = b"\n\n".join([*lines[: len(pieces)], b""])
+        self._last = Block(raw, pieces, last_usage, finished=finished)
+        self._finished = self._finished or finished
+        return self._last
 
-    def _note(self, block: Block) -> Block:
-        self.tally.add(block)
-        self._last = block
-        self._finished = self._finished or block.finished
-        return block
-
-    def _estimate(self) -> Block:
+    def _estimate(self, last: Mapping[str, Any]) -> Block:
         usage = self.tally.usage()
-        last = self._last.chunks[-1].data if self._last else {}
-        data: dict[str, Any] = {
-            "id": last.get("id", ""),
-            "object": "chat.completion.chunk",
-            "created": last.get("created", int(time.time())),
-            "model": last.get("model", self._model),
-            "choices": [],
-            "usage": usage_object(usage),
-        }
-        return Block(b"data: " + orjson.dumps(data) + b"\n\n", usage)
+        return Block.of(
+            Chunk(
+                {
+                    "id": last.get("id", ""),
+                    "object": "chat.completion.chunk",
+                    "created": last.get("created", int(time.time())),
+                    "model": last.get("model", self._model),
+                    "choices": [],
+                    "usage": usage_object(usage),
+                },
+                usage,
+            )
+        )
 
     def _broken(self, how: str) -> ProviderResponseError:
         return ProviderResponseError(
@@ -193,23 +186,14 @@ class BlockReader:
 
 def _is_plain(data: bytes) -> bool:
     """Whether these bytes, which end with a blank line, are `data: {...}` lines with a blank line after each."""
-    if not data.startswith(b"data: {") or not data.endswith(b"}\n\n") or b"\r" in data:
+    if not data.startswith(b"data: {") or b"\r" in data:
         return False
     breaks = data.count(b"\n")
-    return breaks == 2 or breaks == 2 * (data.count(b"}\n\ndata: {") + 1)
+    return breaks == 2 or breaks == 2 * (data.count(b"\n\ndata: {") + 1)
 
 
-def _may_be_plain(head: bytes, tail: bytes) -> bool:
-    """Whether it pays to wait for the rest of `tail`, an event that is not whole yet."""
-    if b"\r" in tail or (head and not head.startswith(b"data: ")):
+def _may_become_plain(tail: bytes) -> bool:
+    """Whether the beginning of an event can wait here for its rest."""
+    if len(tail) > MAX_UNSPLIT_BYTES or b"\r" in tail:
         return False
     return tail.startswith(b"data: ") or b"data: ".startswith(tail)
-
-
-def _mentions(raw: bytes, name: bytes, *nothing: bytes) -> bool:
-    """Whether the events give `name` a value other than null and those in `nothing`, by searching alone."""
-    count = raw.count(name)
-    if count == 0 or count == raw.count(name + b":null"):
-        return False
-    spellings = [name + colon + value for colon in (b":", b": ") for value in (b"null", *nothing)]
-    return count != sum(raw.count(spelling) for spelling in spellings)

@@ -138,7 +138,7 @@ class GuardedProvider:
         self, model: Model, request: Request, *, timeout_s: float | None = None
     ) -> AsyncIterator[Chunk]:
         """As `open`, piece by piece."""
-        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s), model.name)
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
 
     async def aclose(self) -> None:
         await self.inner.aclose()

@@ -24,7 +24,7 @@ from ..errors import (
     ProviderResponseError,
 )
 from ..messages import Block, Chunk, Completion, Request
-from ..settings import Transport as TransportName
+from ..settings_tables.upstream import TransportName
 from .block_reader import BlockReader
 from .openai_body import completion_of, json_object
 from .streams import BlockStream, chunks_of
@@ -156,7 +156,7 @@ class OpenAIProvider:
         self, model: Model, request: Request, *, timeout_s: float | None = None
     ) -> AsyncIterator[Chunk]:
         """As `open`, piece by piece."""
-        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s), model.name)
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
 
     async def aclose(self) -> None:
         """Close every connection. The provider may be used again."""
@@ -253,7 +253,7 @@ class _EventStream(BlockStream):
         began: float,
         max_bytes: int,
     ) -> None:
-        super().__init__()
+        super().__init__(reader.tally)
         self._answer = answer
         self._reader = reader
         self._faults = faults

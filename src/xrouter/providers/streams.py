@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
 from ..catalog.model import Model
-from ..errors import ProviderResponseError, ProviderTimeoutError
-from ..messages import Block, Chunk, Request
+from ..errors import ProviderTimeoutError
+from ..messages import Block, Chunk, Request, Usage
 from .provider import Provider
+from .tally import Tally
 
 Ended = Callable[[BaseException | None], None]
 
@@ -27,10 +28,16 @@ class BlockStream:
 
     endpoint: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._first: Block | None = None
         self._over = False
         self._when_over: list[Ended] = []
+
+    @property
+    def usage(self) -> Usage:
+        """What the stream has cost so far: as reported, or estimated from what has come."""
+        return self._tally.usage()
 
     async def start(self) -> BlockStream:
         """Wait for the first block, which is kept for the reader. Closes the stream where that fails."""
@@ -115,17 +122,12 @@ async def open_stream(
     return await _ChunkStream(provider, model, request, timeout_s).start()
 
 
-async def chunks_of(opener: Callable[[], Awaitable[BlockStream]], model: str) -> AsyncIterator[Chunk]:
-    """The pieces of the stream that `opener` opens, one by one, each known to be a JSON object; closes it when left."""
+async def chunks_of(opener: Callable[[], Awaitable[BlockStream]]) -> AsyncIterator[Chunk]:
+    """The pieces of the stream that `opener` opens, one by one; closes it when left."""
     opened = await opener()
     try:
         async for block in opened:
             for chunk in block.chunks:
-                try:
-                    _ = chunk.data
-                except ProviderResponseError as error:
-                    error.model = model
-                    raise
                 yield chunk
     finally:
         await opened.aclose()
@@ -135,7 +137,7 @@ class _ChunkStream(BlockStream):
     """The stream of a provider that yields chunks only: each becomes a block of its own."""
 
     def __init__(self, provider: Provider, model: Model, request: Request, timeout_s: float | None) -> None:
-        super().__init__()
+        super().__init__(Tally(request))
         self._model = model
         self._timeout_s = timeout_s
         self._chunks = provider.stream(model, request, timeout_s=timeout_s)
@@ -143,7 +145,9 @@ class _ChunkStream(BlockStream):
     async def _next(self) -> Block | None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return Block.of(await anext(self._chunks))
+                chunk = await anext(self._chunks)
+            self._tally.add(chunk.data, chunk.usage)
+            return Block.of(chunk)
         except StopAsyncIteration:
             return None
         except TimeoutError as error:
