@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             wrong = "it switches protocols"
         except httptools.HttpParserError as error:
             wrong, self._surplus = type(error).__name__, True
-        if self._over:
+        if self._over and answer.begun:
             self._leave(answer)
         elif wrong is not None:
             self._fail(answer, wrong)
@@ -126,11 +126,11 @@ class Connection(asyncio.Protocol):
         if answer is None or self._over:
             return
         status = self._parser.get_status_code()
-        if status < 200 and status != 101:
+        if status >= 200:
+            answer.status, answer.begun = status, True
+        elif status != 101:  # which `data_received` refuses
             self._interim = True
             answer.headers.clear()
-        else:
-            answer.status, answer.begun = status, True
 
     def on_body(self, data: bytes) -> None:
         if self._answer is not None and not self._over:
