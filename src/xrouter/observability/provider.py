@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 from ..catalog.model import Model
 from ..messages import Chunk, Completion, Request, Usage
+from ..providers.health import Health, health_of
 from ..providers.provider import Provider
+from ..providers.streams import BlockStream, chunks_of, open_stream
 from ..trace_context import current_trace, in_trace
 from .genai import (
     answer_attributes,
@@ -69,37 +71,42 @@ class WatchedProvider:
         self._ended(model, "ok", started, completion.usage)
         return completion
 
-    async def stream(
-        self, model: Model, request: Request, *, timeout_s: float | None = None
-    ) -> AsyncIterator[Chunk]:
-        started, usage, outcome = time.perf_counter(), None, "ok"
+    async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
+        """The span ends with the stream; between two blocks the task is the consumer's, so it is current only while
+        the stream is opened."""
+        started = time.perf_counter()
         watched = self._tracer.start(
             span_name(model.id), "client", current_trace(), self._asked(model, request)
         )
-        waits_for_first = True
-        try:
-            async with _closing(self.inner.stream(model, request, timeout_s=timeout_s)) as chunks:
-                while True:
-                    # Between two pieces the task is the consumer's: the span is current only while one is awaited.
-                    with in_trace(watched.context):
-                        chunk = await anext(chunks, None)
-                    if chunk is None:
-                        break
-                    if waits_for_first:
-                        waits_for_first = False
-                        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
-                    usage = chunk.usage or usage
-                    yield chunk
-        except BaseException as error:
-            outcome = kind_of(error)
+
+        def over(error: BaseException | None, usage: Usage | None) -> None:
+            outcome = "ok" if error is None else kind_of(error)
             usage = usage or _usage_of(error)
-            watched.fail(outcome)
-            raise
-        finally:
+            if error is not None:
+                watched.fail(outcome)
             if usage is not None:
                 watched.set(usage_attributes(usage))
             watched.end()
             self._ended(model, outcome, started, usage)
+
+        try:
+            with in_trace(watched.context):
+                opened = await open_stream(self.inner, model, request, timeout_s=timeout_s)
+        except BaseException as error:
+            over(error, None)
+            raise
+        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
+        opened.when_over(lambda error: over(error, opened.reported))
+        return opened
+
+    def stream(
+        self, model: Model, request: Request, *, timeout_s: float | None = None
+    ) -> AsyncIterator[Chunk]:
+        """As `open`, piece by piece."""
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
+
+    def health(self, model: Model) -> Health:
+        return health_of(self.inner, model)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -125,17 +132,7 @@ class WatchedProvider:
         return content_attributes(request, completion, self._redact) if self._capture else {}
 
 
-@asynccontextmanager
-async def _closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
-    try:
-        yield chunks
-    finally:
-        aclose = getattr(chunks, "aclose", None)
-        if aclose is not None:
-            await aclose()
-
-
-def _usage_of(error: BaseException) -> Usage | None:
+def _usage_of(error: BaseException | None) -> Usage | None:
     """What the upstream reported of a call that failed."""
     usage = getattr(error, "usage", None)
     return usage if isinstance(usage, Usage) else None
