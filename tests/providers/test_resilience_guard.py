@@ -203,15 +203,3 @@ def test_names_are_looked_up() -> None:
     assert "b" not in pool
     with pytest.raises(ModelNotFoundError, match="'b'"):
         pool["b"]
-
-
-async def test_wrapping_a_pool_wraps_routes_too_and_keeps_its_health() -> None:
-    hot = GuardedProvider(Scripted(limited(5.0)), clock=Clock())
-    model = make_model("m", provider="p")
-    pool = Pool((model,), {"p": Scripted()}, "said", {"m": hot})
-    wrapped = pool.wrapped(RetryingProvider)
-    assert isinstance(wrapped.providers["p"], RetryingProvider)
-    assert isinstance(wrapped.provider_of(model), RetryingProvider)
-    assert wrapped.notice == "said"
-    await fails(hot, ProviderRateLimitError)
-    assert wrapped.healthy_names() == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
 from ..catalog.model import Model
@@ -29,7 +29,7 @@ from .tracing import Attribute, Tracer, kind_of, span
 class WatchedProvider:
     """Wraps `inner`; a Provider itself. Inside a RetryingProvider it sees each attempt, around one each call.
 
-    circuit: a model's name -> the state of its circuit breaker, told after what may have changed it.
+    circuit: a model -> the state of its circuit breaker, told after what may have changed it.
     url: the endpoint's, for spans. capture: prompts and answers go into spans, redacted first.
     """
 
@@ -39,7 +39,7 @@ class WatchedProvider:
         metrics: Metrics,
         tracer: Tracer,
         *,
-        circuit: Callable[[str], Circuit] | None = None,
+        circuit: Callable[[Model], Circuit] | None = None,
         url: str | None = None,
         capture: bool = False,
         redact: Redact | None = None,
@@ -115,15 +115,15 @@ class WatchedProvider:
         self._metrics.upstream_call(model.name, outcome, time.perf_counter() - started, usage)
         if self._circuit is not None and (outcome != "ok" or model.name in self._troubled):
             # The breaker stands around this call: it knows of its end only once this one is left.
-            asyncio.get_running_loop().call_soon(self._tell_circuit, model.name, self._circuit)
+            asyncio.get_running_loop().call_soon(self._tell_circuit, model, self._circuit)
 
-    def _tell_circuit(self, model: str, circuit: Callable[[str], Circuit]) -> None:
+    def _tell_circuit(self, model: Model, circuit: Callable[[Model], Circuit]) -> None:
         state = circuit(model)
-        self._metrics.circuit(model, state)
+        self._metrics.circuit(model.name, state)
         if state == "closed":
-            self._troubled.discard(model)
+            self._troubled.discard(model.name)
         else:
-            self._troubled.add(model)
+            self._troubled.add(model.name)
 
     def _asked(self, model: Model, request: Request) -> Mapping[str, Attribute]:
         return {**request_attributes(model.provider, model.id, request), **self._server}

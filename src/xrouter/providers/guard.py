@@ -18,7 +18,7 @@ from ..errors import (
     ProviderUnavailableError,
 )
 from ..messages import Chunk, Completion, Request
-from .breaker import CircuitBreaker, Permit
+from .breaker import CircuitBreaker, Permit, State
 from .health import OK, Health
 from .provider import Provider
 from .streams import BlockProvider, BlockStream, chunks_of, open_stream
@@ -89,6 +89,10 @@ class GuardedProvider:
     def breaker_of(self, model: Model) -> CircuitBreaker:
         """The circuit of one model."""
         return self._line(model).breaker
+
+    def circuit_of(self, model: Model) -> State:
+        """The state of its circuit: closed, half_open or open."""
+        return self._line(model).breaker.state
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
         """Raises ProviderError."""

@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..messages import Chunk, Completion, Request
 from ..settings_tables.upstream import TransportName
+from ..trace_context import trace_headers
 from .block_reader import BlockReader
 from .event_stream import EventStream
 from .openai_body import completion_of, json_object
@@ -177,7 +178,7 @@ class OpenAIProvider:
             ) from error
 
     def _headers_for(self, model: Model, request: Request, accept: str) -> Mapping[str, str]:
-        headers = {"Accept": accept, **self._headers}
+        headers = {"Accept": accept, **trace_headers(), **self._headers}
         for name, value in request.headers.items():
             if name.lower() in self._fixed:
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..catalog.model import Model
@@ -72,15 +72,6 @@ class Pool:
     def restricted_to(self, names: Sequence[str]) -> Pool:
         """The same pool with only these models, in this order."""
         return Pool(tuple(self[name] for name in names), self.providers, self.notice, self.routes)
-
-    def wrapped(self, wrap: Callable[[Provider], Provider]) -> Pool:
-        """The same pool with every provider, and every route, wrapped once."""
-        return Pool(
-            self.models,
-            {name: wrap(provider) for name, provider in self.providers.items()},
-            self.notice,
-            {name: wrap(route) for name, route in self.routes.items()},
-        )
 
     @property
     def reference(self) -> Model:

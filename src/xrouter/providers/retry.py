@@ -46,16 +46,14 @@ class RetryingProvider:
         self._max_delay_s = max_delay_s
         self._sleep = sleep
         self._uniform = uniform
+        self.on_retry: Callable[[str], None] | None = None
+        """Told the model's name before each attempt after the first."""
 
     def __repr__(self) -> str:
         return f"RetryingProvider({self.inner!r})"
 
     def health(self, model: Model) -> Health:
         return health_of(self.inner, model)
-
-    def circuit_of(self, model: str) -> State:
-        """The state of its circuit: closed, half_open or open."""
-        return self.breaker_of(model).state
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
         if timeout_s is None:
@@ -112,6 +110,8 @@ class RetryingProvider:
             or health_of(self.inner, model).condition == "open"
         ):
             raise error
+        if self.on_retry is not None:
+            self.on_retry(model.name)
         if isinstance(error.usage, Usage) and request.side_calls is not None:
             request.side_calls.append(SideCall(error.usage, 0.0, error.message, error.endpoint))
         if asked is not None:
