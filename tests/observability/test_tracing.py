@@ -152,9 +152,7 @@ class TestWatchedProvider:
         await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]
         assert upstream.closed == 1
-        ((model, outcome, usage),) = metrics.calls
-        assert (model, outcome) == ("small", "cancelled")
-        assert usage.estimated, "what had come by then counts"
+        assert metrics.calls == [("small", "cancelled", None)]
 
 
 def test_routing() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 
 from ..catalog.model import Model
 from ..messages import Chunk, Completion, Request, Usage
+from ..providers.health import Health, health_of
 from ..providers.provider import Provider
 from ..providers.streams import BlockStream, chunks_of, open_stream
 from ..trace_context import current_trace, in_trace
@@ -26,7 +27,7 @@ from .tracing import Attribute, Tracer, kind_of, span
 
 
 class WatchedProvider:
-    """Wraps `inner`; a Provider itself. Inside a GuardedProvider it sees each attempt, around a RetryingProvider each call.
+    """Wraps `inner`; a Provider itself. Inside a RetryingProvider it sees each attempt, around one each call.
 
     circuit: a model -> the state of its circuit breaker, told after what may have changed it.
     url: the endpoint's, for spans. capture: prompts and answers go into spans, redacted first.
@@ -71,32 +72,31 @@ class WatchedProvider:
         return completion
 
     async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
-        """The inner provider's own stream: nothing is done a block, all of it at its start and end."""
+        """The span ends with the stream; between two blocks the task is the consumer's, so it is current only while
+        the stream is opened."""
         started = time.perf_counter()
         watched = self._tracer.start(
             span_name(model.id), "client", current_trace(), self._asked(model, request)
         )
-        try:
-            with in_trace(watched.context):
-                opened = await open_stream(self.inner, model, request, timeout_s=timeout_s)
-        except BaseException as error:
-            watched.fail(kind_of(error))
-            watched.end()
-            self._ended(model, kind_of(error), started, _usage_of(error))
-            raise
-        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
 
-        def ended(error: BaseException | None) -> None:
+        def over(error: BaseException | None, usage: Usage | None) -> None:
             outcome = "ok" if error is None else kind_of(error)
+            usage = usage or _usage_of(error)
             if error is not None:
                 watched.fail(outcome)
-            usage = (None if error is None else _usage_of(error)) or opened.usage
-            if watched.recording:
+            if usage is not None:
                 watched.set(usage_attributes(usage))
             watched.end()
             self._ended(model, outcome, started, usage)
 
-        opened.when_over(ended)
+        try:
+            with in_trace(watched.context):
+                opened = await open_stream(self.inner, model, request, timeout_s=timeout_s)
+        except BaseException as error:
+            over(error, None)
+            raise
+        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
+        opened.when_over(lambda error: over(error, opened.reported))
         return opened
 
     def stream(
@@ -104,6 +104,9 @@ class WatchedProvider:
     ) -> AsyncIterator[Chunk]:
         """As `open`, piece by piece."""
         return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
+
+    def health(self, model: Model) -> Health:
+        return health_of(self.inner, model)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -129,7 +132,7 @@ class WatchedProvider:
         return content_attributes(request, completion, self._redact) if self._capture else {}
 
 
-def _usage_of(error: BaseException) -> Usage | None:
+def _usage_of(error: BaseException | None) -> Usage | None:
     """What the upstream reported of a call that failed."""
     usage = getattr(error, "usage", None)
     return usage if isinstance(usage, Usage) else None

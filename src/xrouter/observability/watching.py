@@ -27,8 +27,8 @@ def watch_pool(
 ) -> Pool:
     """The same models, every attempt at calling them counted and traced.
 
-    What a GuardedProvider wraps is watched, so that each attempt is seen, and its circuits are told. urls: base URL by
-    the provider's name, for spans.
+    Wrappers stay where they are: what a GuardedProvider wraps is watched, so that each attempt, wherever it goes, is
+    seen, and its circuits and retries are told. urls: base URL by the provider's name, for spans.
     """
 
     def watched(name: str, provider: Provider, circuit: Callable[[Model], Circuit] | None = None) -> Provider:
@@ -39,13 +39,13 @@ def watch_pool(
 
     providers: dict[str, Provider] = {}
     for name, provider in pool.providers.items():
-        guarded = provider.inner if isinstance(provider, RetryingProvider) else provider
-        if isinstance(guarded, GuardedProvider):
-            guarded.inner = watched(name, guarded.inner, guarded.circuit_of)
+        guard = provider.inner if isinstance(provider, RetryingProvider) else provider
+        if isinstance(guard, GuardedProvider):  # the pool's routes go through the same guards
+            guard.inner = watched(name, guard.inner, guard.circuit_of)
             providers[name] = provider
         else:
             providers[name] = watched(name, provider)
-    for retrying in (*pool.providers.values(), *pool.routes.values()):
+    for retrying in (*providers.values(), *pool.routes.values()):
         if isinstance(retrying, RetryingProvider):
             retrying.on_retry = metrics.retried
     return replace(pool, providers=providers)

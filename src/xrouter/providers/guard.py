@@ -91,6 +91,7 @@ class GuardedProvider:
         return self._line(model).breaker
 
     def circuit_of(self, model: Model) -> State:
+        """The state of its circuit: closed, half_open or open."""
         return self._line(model).breaker.state
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:

@@ -23,15 +23,15 @@ from ..errors import (
     ProviderRequestError,
     ProviderResponseError,
 )
-from ..messages import Block, Chunk, Completion, Request
+from ..messages import Chunk, Completion, Request
 from ..settings_tables.upstream import TransportName
 from ..trace_context import trace_headers
 from .block_reader import BlockReader
+from .event_stream import EventStream
 from .openai_body import completion_of, json_object
 from .streams import BlockStream, chunks_of
 from .transport import DEFAULT_CONNECT_TIMEOUT_S, Answer, Faults, Transport
 from .upstream_errors import error_of_status
-from .watchdog import Watchdog
 
 DEFAULT_MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -149,7 +149,7 @@ class OpenAIProvider:
                 answer = await self._answer(model, payload, headers, "event-stream")
         except TimeoutError as error:
             raise self._faults.timed_out(timeout_s, model.name) from error
-        return await _EventStream(
+        return await EventStream(
             answer, reader, self._faults, model.name, timeout_s, began, self._max_body_bytes
         ).start()
 
@@ -239,73 +239,6 @@ class OpenAIProvider:
             model=model.name,
             secrets=self._secrets,
         )
-
-
-class _EventStream(BlockStream):
-    """`began`: since when the first block is waited for, on the loop's clock."""
-
-    def __init__(
-        self,
-        answer: Answer,
-        reader: BlockReader,
-        faults: Faults,
-        model: str,
-        limit_s: float | None,
-        began: float,
-        max_bytes: int,
-    ) -> None:
-        super().__init__(reader.tally)
-        self._answer = answer
-        self._reader = reader
-        self._faults = faults
-        self._model = model
-        self._limit_s = limit_s
-        self._began: float | None = began
-        self._max_bytes = max_bytes
-        self._read_bytes = 0
-        self._at_end = self._ended = False
-        self._watchdog = None if limit_s is None else Watchdog(limit_s, answer.hang_up)
-
-    async def _next(self) -> Block | None:
-        watchdog, reader = self._watchdog, self._reader
-        if watchdog is not None:
-            watchdog.watch(self._began)
-            self._began = None
-        while not self._at_end:
-            if reader.failed or reader.done:
-                break
-            try:
-                data = await self._answer.read()
-            except ProviderError as error:
-                if watchdog is not None and watchdog.bites:
-                    raise self._faults.timed_out(self._limit_s, self._model) from error
-                raise
-            self._read_bytes += len(data)
-            if self._read_bytes > self._max_bytes:
-                raise self._faults.too_long(self._max_bytes, self._model)
-            if data:
-                block = reader.feed(data)
-            else:
-                self._at_end = True
-                block = reader.finish()
-            if block is not None:
-                if watchdog is not None:
-                    watchdog.rest()
-                return block
-        if watchdog is not None:
-            watchdog.stop()
-        if self._ended:
-            return None
-        self._ended = True
-        return reader.end()
-
-    async def _close(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        if self._reader.done or self._at_end:
-            await self._answer.finish()
-        else:
-            self._answer.hang_up()
 
 
 def _addresses(name: str, base_url: str) -> tuple[str, str]:

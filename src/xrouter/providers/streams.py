@@ -39,6 +39,11 @@ class BlockStream:
         """What the stream has cost so far: as reported, or estimated from what has come."""
         return self._tally.usage()
 
+    @property
+    def reported(self) -> Usage | None:
+        """What the upstream has said so far of the tokens."""
+        return self._tally.reported
+
     async def start(self) -> BlockStream:
         """Wait for the first block, which is kept for the reader. Closes the stream where that fails."""
         try:
