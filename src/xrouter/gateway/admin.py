@@ -74,8 +74,10 @@ def admin_app(
             await _error(error, scope)(scope, receive, send)
         except HTTPException as refused:
             allow = (refused.headers or {}).get("Allow", "")
-            wrong = MethodNotAllowedError(f"{scope['path']} takes {allow}, not {scope['method']}")
-            await _error(wrong, scope, {"allow": allow})(scope, receive, send)
+            wrong = MethodNotAllowedError(
+                f"{scope['path']} takes {allow}, not {scope['method']}", allow=allow
+            )
+            await _error(wrong, scope)(scope, receive, send)
 
     return app
 
@@ -253,10 +255,11 @@ def _json(status: int, data: Any, request: Request) -> Response:
     return _response(status, data, request.scope)
 
 
-def _error(error: XRouterError, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+def _error(error: XRouterError, scope: Scope) -> Response:
+    headers = dict(error_headers(error))
     if isinstance(error, BodyTooLargeError):
-        headers = {"connection": "close"}  # the rest of the body is still on the wire
-    return _response(error.status, error_object(error), scope, {**error_headers(error), **(headers or {})})
+        headers["connection"] = "close"  # the rest of the body is still on the wire
+    return _response(error.status, error_object(error), scope, headers)
 
 
 def _response(status: int, data: Any, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
