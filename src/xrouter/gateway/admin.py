@@ -69,6 +69,8 @@ def admin_app(
         scope = {**scope, "app": routes, _REQUEST_ID: request_id(scope)}
         try:
             check_admin(bearer(scope), admin_key, access)
+            if not scope["path"].isprintable():
+                raise UnknownUrlError(f"there is no {scope['path']!r}")
             await routes(scope, receive, send)
         except XRouterError as error:
             await _error(error, scope)(scope, receive, send)
