@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
@@ -77,14 +75,19 @@ def _identifier(size: int) -> str:
 _current: ContextVar[TraceContext | None] = ContextVar("xrouter_trace", default=None)
 
 
-@contextmanager
-def in_trace(context: TraceContext) -> Iterator[None]:
+class in_trace:  # noqa: N801 - read as a verb: `with in_trace(context):`
     """Calls made in the block, and in tasks started there, belong to this span."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: TraceContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self._token)
 
 
 def current_trace() -> TraceContext | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from xrouter.caching.store import MemoryStore
 from xrouter.errors import ConfigurationError, StateError
 from xrouter.messages import Request
 from xrouter.settings_tables.cache import CacheSettings
+from xrouter.state.memory import MemoryState
+from xrouter.state.sqlite import SqliteState
 
 COST = Decimal("0.0021")
 PLAIN = CacheControl()
@@ -114,6 +117,25 @@ async def test_another_wording_is_found_and_shared_through_the_store() -> None:
     assert (await through(other, ask("what's the capital of Spain")))[0] == "miss"
 
 
+@pytest.mark.parametrize("kind", [MemoryState, SqliteState])
+async def test_replicas_share_answers_through_the_state(kind: type, tmp_path: Path) -> None:
+    def state() -> MemoryState | SqliteState:
+        return MemoryState() if kind is MemoryState else SqliteState(tmp_path / "state.sqlite")
+
+    settings = CacheSettings(exact=True, semantic=True, store="state")
+    first = state()
+    second = first if kind is MemoryState else state()
+    await through(Cache(settings, first), ask())
+    assert await through(Cache(settings, second), ask()) == ("exact", "Paris")
+    assert await through(Cache(settings, second), ask("what's the capital of France")) == (
+        "semantic",
+        "Paris",
+    )
+    assert (await through(Cache(settings, second), ask(scope="key:2")))[0] == "miss"
+    for each in {first, second}:
+        await each.aclose()
+
+
 async def test_semantic_never_with_tools_or_another_system_prompt_or_parameter() -> None:
     cache = Cache(CacheSettings(semantic=True))
     await through(cache, ask())
@@ -204,6 +226,11 @@ def test_an_embedding_that_cannot_be_loaded_names_its_setting() -> None:
     ):
         with pytest.raises(ConfigurationError, match=r"cache\.embedding"):
             Cache(CacheSettings(semantic=True, embedding=path))
+
+
+def test_a_shared_store_needs_a_state() -> None:
+    with pytest.raises(ConfigurationError, match=r"cache\.store"):
+        Cache(CacheSettings(exact=True, store="state"))
 
 
 class TestCoalescing:

@@ -105,6 +105,8 @@ IMAGE = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image
         ([{"role": "user", "content": "Hi"}], {"functions": [{"name": "f"}]}, 1, None),
         ([{"role": "user", "content": IMAGE}], {}, 1, None),
         ([{"role": "user", "content": ""}], {}, 1, None),
+        ([{"role": "user", "content": "x" * 4000}], {}, 1, "x" * 4000),
+        ([{"role": "user", "content": "x" * 4001}], {}, 1, None),
         ([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}], {}, 1, None),
         (
             [

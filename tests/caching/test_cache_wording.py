@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from near_duplicates import DIFFERENT, ONE_WORD_OF_MANY, OTHER_WORDS, SAME
 
@@ -34,6 +34,7 @@ def test_other_words_are_left_to_the_embedding(one: str, other: str) -> None:
     assert may_mean_the_same(one, other)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_another_number_is_another_question(a: int, b: int) -> None:
     one, other = f"How many days are {a} hours?", f"How many days are {b} hours?"
@@ -41,6 +42,7 @@ def test_another_number_is_another_question(a: int, b: int) -> None:
     assert may_mean_the_same(one, other) == (a == b)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_text_can_be_compared(one: str, other: str) -> None:
     assert plain_words(one) == plain_words(one)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from ..dotted import load_callable
-from ..errors import StateError
+from ..errors import ConfigurationError, StateError
 from ..settings_tables.cache import CacheSettings
 from .control import CacheControl
 from .entry import Entry, Hit, HitKind
@@ -73,7 +73,10 @@ class Asking:
 
 
 class Cache:
-    """One gateway's cache. Raises ConfigurationError where the embedding named by the settings cannot be loaded.
+    """One gateway's cache.
+
+    state: what gateways share, needed where `settings.store` is "state".
+    Raises ConfigurationError where it is missing, or the embedding named by the settings cannot be loaded.
 
     A store that cannot be reached costs hits, not answers: it counts as empty, and the log says so.
     clock: Unix seconds.
@@ -89,11 +92,8 @@ class Cache:
     ) -> None:
         if settings.embedding is not None and embed is None:
             embed = load_callable(settings.embedding, setting="cache.embedding")
-        memory = state is None or settings.store == "memory"
         self._settings = settings
-        self._store = (
-            MemoryStore(settings.max_entries, settings.max_bytes) if memory or state is None else state
-        )
+        self._store = _store(settings, state)
         self._semantic = SemanticCache(
             self._store, max_entries=settings.max_entries, threshold=settings.threshold, embed=embed
         )
@@ -114,8 +114,12 @@ class Cache:
             yield Asking("bypass" if settings.on else "off")
             return
         key = f"cache:{question.key()}"
-        place = await self._place(question, key)
-        hit = None if control.no_cache else await self._find(key, place, control)
+        hit = None if control.no_cache or not settings.exact else await self._exact(key, control)
+        place = None
+        if hit is None and settings.semantic:
+            place = await self._place(question, key)
+            if place is not None and not control.no_cache:
+                hit = await self._similar(place, control)
         if hit is not None:
             yield Asking(hit.kind, hit)
             return
@@ -135,8 +139,6 @@ class Cache:
                 yield Asking("miss", keep=keep if stores else None, flight=flight, clock=self._clock)
 
     async def _place(self, question: Question, key: str) -> Place | None:
-        if not self._settings.semantic:
-            return None
         text = semantic_text(question.request, self._settings.semantic_turns)
         if text is None:
             return None
@@ -147,17 +149,19 @@ class Cache:
             logger.warning("cache: the embedding failed with %s", type(error).__name__)
             return None
 
-    async def _find(self, key: str, place: Place | None, control: CacheControl) -> Hit | None:
+    async def _exact(self, key: str, control: CacheControl) -> Hit | None:
         try:
-            if self._settings.exact:
-                hit = await self._load("exact", key, control)
+            return await self._load("exact", key, control)
+        except StateError as error:
+            logger.warning("cache: not read: %s", error)
+            return None
+
+    async def _similar(self, place: Place, control: CacheControl) -> Hit | None:
+        try:
+            async for key, similarity in self._semantic.candidates(place):
+                hit = await self._load("semantic", key, control, similarity)
                 if hit is not None:
                     return hit
-            if place is not None:
-                async for other, similarity in self._semantic.candidates(place):
-                    hit = await self._load("semantic", other, control, similarity)
-                    if hit is not None:
-                        return hit
         except StateError as error:
             logger.warning("cache: not read: %s", error)
         return None
@@ -185,3 +189,14 @@ class Cache:
             logger.warning("cache: not written: %s", error)
             return False
         return True
+
+
+def _store(settings: CacheSettings, state: Store | None) -> Store:
+    if settings.store == "memory":
+        return MemoryStore(settings.max_entries, settings.max_bytes)
+    if state is None:
+        raise ConfigurationError(
+            "cache.store = 'state' needs a state that gateways share: give one, or set it to 'memory'",
+            param="cache.store",
+        )
+    return state

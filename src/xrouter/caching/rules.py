@@ -8,6 +8,9 @@ from typing import Any
 from ..messages import Request
 from .control import CacheControl
 
+MAX_SEMANTIC_CHARACTERS = 4000
+"""Longer messages are hardly asked twice in other words, and comparing words takes time."""
+
 _WHOLE = ("stop", "tool_calls", "function_call")
 
 
@@ -34,7 +37,7 @@ def semantic_text(request: Request, max_turns: int) -> str | None:
     """The last user message, where the semantic cache may look at the request; else None.
 
     Never with tools or their results, nor with anything but text, nor after `max_turns` user messages, nor where
-    the conversation does not end with the user.
+    the conversation does not end with the user, nor for a message of more than `MAX_SEMANTIC_CHARACTERS`.
     """
     params = request.params
     if params.get("tools") or params.get("functions"):
@@ -49,7 +52,8 @@ def semantic_text(request: Request, max_turns: int) -> str | None:
         users += role == "user"
     if users > max_turns or request.messages[-1].get("role") != "user":
         return None
-    return request.query or None
+    text = request.query
+    return text if 0 < len(text) <= MAX_SEMANTIC_CHARACTERS else None
 
 
 def _text_alone(content: Any) -> bool:

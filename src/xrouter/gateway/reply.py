@@ -68,6 +68,7 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
                 "completion_tokens": call.usage.completion_tokens,
                 "latency_ms": round(call.latency_s * 1000, 1),
                 "error": call.error,
+                "flaws": sorted(call.flaws),
             }
             for call in answer.calls
         ],

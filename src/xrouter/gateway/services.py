@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..accounts.gate import Gate
 from ..accounts.memory import MemoryAccounts
 from ..accounts.store import AccountStore
 from ..caching.cache import Cache
 from ..guardrails.guardrails import Guardrails
+from ..observability.build import make_metrics, make_tracer
 from ..observability.health import Drain
 from ..observability.logs import RequestLog
-from ..observability.metrics import Metrics, make_metrics
+from ..observability.metrics import Metrics
 from ..observability.prompts import PromptStore
-from ..observability.provider import WatchedProvider
 from ..observability.redaction import load_redaction
-from ..observability.tracing import SilentTracer, Tracer, make_tracer
-from ..providers.pool import Pool
+from ..observability.tracing import SilentTracer, Tracer
+from ..observability.watching import watch_pool
+from ..policies.named import Named
 from ..router import Router
 from ..state.memory import MemoryState
 from ..state.state import State
@@ -70,11 +71,15 @@ def open_services(
     accounts = MemoryAccounts() if accounts is None else accounts
     state = MemoryState() if state is None else state
     seen = settings.observability
-    metrics = make_metrics(seen, models=[model.name for model in router.pool], policies=policy_names(router))
+    metrics = make_metrics(
+        seen,
+        models=[*policy_names(router), *(model.name for model in router.pool)],
+        policies=[router.policy.name, Named(()).name],
+    )
     tracer = make_tracer(seen)
     redact = load_redaction(seen.redact)
     if seen.metrics or seen.tracing:
-        router.pool = _watched(router.pool, metrics, tracer, router)
+        router.pool = watch_pool(router.pool, metrics, tracer, capture=seen.capture_content, redact=redact)
     access = settings.access
     return Services(
         router=router,
@@ -109,13 +114,3 @@ def open_services(
 def policy_names(router: Router) -> Collection[str]:
     """The names under which the policy can be asked for."""
     return ["xrouter", *(f"xrouter:{preset}" for preset in router.settings.presets)]
-
-
-def _watched(pool: Pool, metrics: Metrics, tracer: Tracer, router: Router) -> Pool:
-    seen = router.settings.observability
-    redact = load_redaction(seen.redact)
-    providers = {
-        name: WatchedProvider(provider, metrics, tracer, capture=seen.capture_content, redact=redact)
-        for name, provider in pool.providers.items()
-    }
-    return replace(pool, providers=providers)

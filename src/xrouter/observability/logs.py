@@ -11,6 +11,8 @@ import queue
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Literal, TextIO
@@ -18,8 +20,6 @@ from typing import Any, Literal, TextIO
 import orjson
 
 from .record import RequestRecord
-
-logger = logging.getLogger("xrouter.requests")
 
 QUEUE_LINES = 10_000
 """Lines that wait for a slow terminal or pipe; further ones are dropped and counted."""
@@ -35,12 +35,13 @@ class RequestLog:
         self, form: Literal["json", "text", "off"], stream: TextIO | None = None, *, lines: int = QUEUE_LINES
     ) -> None:
         self._on = form != "off"
+        waiting: queue.Queue[Any] = queue.Queue(lines)
+        self._queue = _DroppingHandler(waiting)
         if not self._on:
             return
-        output = logging.StreamHandler(sys.stderr if stream is None else stream)
-        output.setFormatter(_JsonLines() if form == "json" else _TextLines())
-        self._queue = _DroppingHandler(queue.Queue(lines))
-        self._listener = QueueListener(self._queue.queue, output)
+        self._listener = _Listener(
+            waiting, self._queue, sys.stderr if stream is None else stream, _FORMS[form]
+        )
         self._logger = logging.getLogger("xrouter")
         self._before = (self._logger.level, self._logger.propagate)
         self._logger.addHandler(self._queue)
@@ -49,13 +50,14 @@ class RequestLog:
         self._listener.start()
 
     def write(self, record: RequestRecord) -> None:
+        """The record is read later, by the thread that writes: it must not change any more."""
         if self._on:
-            level = logging.ERROR if record.status >= 500 else logging.INFO
-            logger.log(level, "request", extra={"fields": fields_of(record)})
+            self._queue.enqueue(record)
 
     @property
     def dropped(self) -> int:
-        return self._queue.dropped if self._on else 0
+        """Lines lost because nobody read fast enough, or that could not be written."""
+        return self._queue.dropped
 
     def close(self) -> None:
         """Write what waits and give the logger back."""
@@ -97,6 +99,44 @@ def _short(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name[:64])
 
 
+@dataclass(slots=True)
+class _Line:
+    at: float
+    level: str
+    logger: str
+    event: str
+    fields: dict[str, Any]
+
+
+def _line_of(item: logging.LogRecord | RequestRecord) -> _Line:
+    if isinstance(item, RequestRecord):
+        level = "error" if item.status >= 500 else "info"
+        return _Line(item.at + item.latency_s, level, "xrouter.requests", "request", fields_of(item))
+    return _Line(item.created, item.levelname.lower(), item.name, item.getMessage(), _error_of(item))
+
+
+def _json_line(line: _Line) -> str:
+    at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="milliseconds")
+    fields = {"time": at, "level": line.level, "logger": line.logger, "event": line.event, **line.fields}
+    return orjson.dumps(fields).decode()
+
+
+def _text_line(line: _Line) -> str:
+    at = time.strftime("%H:%M:%S", time.localtime(line.at))
+    told = " ".join(f"{name}={value}" for name, value in line.fields.items())
+    return f"{at} {line.level:7} {line.event} {told}".rstrip()
+
+
+_FORMS: Mapping[str, Callable[[_Line], str]] = {"json": _json_line, "text": _text_line}
+
+
+def _error_of(record: logging.LogRecord) -> dict[str, str]:
+    if not record.exc_info or record.exc_info[0] is None:
+        return {}
+    frames = "".join(traceback.format_tb(record.exc_info[2]))
+    return {"error": record.exc_info[0].__name__, "where": frames}
+
+
 class _DroppingHandler(QueueHandler):
     """Never waits: when the queue is full the line is lost and counted."""
 
@@ -106,39 +146,37 @@ class _DroppingHandler(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         # The listener is in this process: nothing has to be made fit for pickling.
-        record.message = record.getMessage()
         return record
 
-    def enqueue(self, record: logging.LogRecord) -> None:
+    def enqueue(self, record: logging.LogRecord | RequestRecord) -> None:
         try:
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
 
 
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-            **_error_of(record),
-        }
-        return orjson.dumps(line, default=str).decode()
+class _Listener(QueueListener):
+    def __init__(
+        self,
+        lines: queue.Queue[Any],
+        source: _DroppingHandler,
+        stream: TextIO,
+        form: Callable[[_Line], str],
+    ) -> None:
+        super().__init__(lines)
+        self._lines = lines
+        self._source = source
+        self._stream = stream
+        self._form = form
 
+    def handle(self, item: Any) -> None:
+        try:
+            self._stream.write(self._form(_line_of(item)) + "\n")
+            self._stream.flush()
+        # The boundary of the thread: a line that cannot be written is lost, the next may do better.
+        except Exception:  # noqa: BLE001
+            self._source.dropped += 1
 
-class _TextLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = {**getattr(record, "fields", {}), **_error_of(record)}
-        told = " ".join(f"{name}={value}" for name, value in fields.items())
-        return f"{at} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip()
-
-
-def _error_of(record: logging.LogRecord) -> dict[str, str]:
-    if not record.exc_info or record.exc_info[0] is None:
-        return {}
-    frames = "".join(traceback.format_tb(record.exc_info[2]))
-    return {"error": record.exc_info[0].__name__, "where": frames}
+    def enqueue_sentinel(self) -> None:
+        # The end of a full queue comes after what waits there.
+        self._lines.put(None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from ..messages import Usage
-from ..settings_tables.observability import ObservabilitySettings
 from .record import RequestRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,14 +52,3 @@ class Metrics:
     async def render(self) -> bytes:
         """The text of GET /metrics."""
         return b""
-
-
-def make_metrics(
-    settings: ObservabilitySettings, *, models: Collection[str], policies: Collection[str] = ()
-) -> Metrics:
-    """models, policies: the names that become labels, such as the pool's and `xrouter:<preset>`; any other is "other"."""
-    if not settings.metrics:
-        return Metrics()
-    from .prometheus import PrometheusMetrics
-
-    return PrometheusMetrics(models=models, policies=policies)

@@ -20,7 +20,10 @@ from .record import RequestRecord
 from .workers import FOLDER_VARIABLE
 
 OTHER = "other"
-_APIS = ("chat", "responses", "messages", "embeddings", "models", "admin", "health", "metrics")
+_APIS = frozenset(
+    ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/v1/embeddings",
+     "/v1/models", "/healthz", "/readyz", "/metrics", "/drain"]
+)  # fmt: skip
 _LONG_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 _SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _DIRECTIONS = ("input", "cached_input", "output", "reasoning")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from ..catalog.model import Model
@@ -18,7 +19,7 @@ from .genai import (
     span_name,
     usage_attributes,
 )
-from .metrics import Metrics
+from .metrics import Circuit, Metrics
 from .redaction import Redact
 from .tracing import Attribute, Tracer, kind_of, span
 
@@ -26,6 +27,7 @@ from .tracing import Attribute, Tracer, kind_of, span
 class WatchedProvider:
     """Wraps `inner`; a Provider itself. Inside a RetryingProvider it sees each attempt, around one each call.
 
+    circuit: a model's name -> the state of its circuit breaker, told after what may have changed it.
     url: the endpoint's, for spans. capture: prompts and answers go into spans, redacted first.
     """
 
@@ -35,6 +37,7 @@ class WatchedProvider:
         metrics: Metrics,
         tracer: Tracer,
         *,
+        circuit: Callable[[str], Circuit] | None = None,
         url: str | None = None,
         capture: bool = False,
         redact: Redact | None = None,
@@ -42,6 +45,8 @@ class WatchedProvider:
         self.inner = inner
         self._metrics = metrics
         self._tracer = tracer
+        self._circuit = circuit
+        self._troubled: set[str] = set()
         self._server = server_attributes(url)
         self._capture = capture
         self._redact = redact
@@ -59,11 +64,9 @@ class WatchedProvider:
                 if watched.recording:
                     watched.set(answer_attributes(completion) | self._content(request, completion))
         except BaseException as error:
-            self._metrics.upstream_call(
-                model.name, kind_of(error), time.perf_counter() - started, _usage_of(error)
-            )
+            self._ended(model, kind_of(error), started, _usage_of(error))
             raise
-        self._metrics.upstream_call(model.name, "ok", time.perf_counter() - started, completion.usage)
+        self._ended(model, "ok", started, completion.usage)
         return completion
 
     async def stream(
@@ -96,10 +99,24 @@ class WatchedProvider:
             if usage is not None:
                 watched.set(usage_attributes(usage))
             watched.end()
-            self._metrics.upstream_call(model.name, outcome, time.perf_counter() - started, usage)
+            self._ended(model, outcome, started, usage)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+    def _ended(self, model: Model, outcome: str, started: float, usage: Usage | None) -> None:
+        self._metrics.upstream_call(model.name, outcome, time.perf_counter() - started, usage)
+        if self._circuit is not None and (outcome != "ok" or model.name in self._troubled):
+            # The breaker stands around this call: it knows of its end only once this one is left.
+            asyncio.get_running_loop().call_soon(self._tell_circuit, model.name, self._circuit)
+
+    def _tell_circuit(self, model: str, circuit: Callable[[str], Circuit]) -> None:
+        state = circuit(model)
+        self._metrics.circuit(model, state)
+        if state == "closed":
+            self._troubled.discard(model)
+        else:
+            self._troubled.add(model)
 
     def _asked(self, model: Model, request: Request) -> Mapping[str, Attribute]:
         return {**request_attributes(model.provider, model.id, request), **self._server}

@@ -13,7 +13,7 @@ from ..messages import Usage
 class RequestRecord:
     """The gateway fills it in as it learns; metrics and the log read it at the end.
 
-    at: Unix seconds of its arrival. api: "chat", "responses", "messages", "embeddings", "models", ...
+    at: Unix seconds of its arrival. api: the path, such as "/v1/chat/completions".
     key_id: the virtual key's id, never the key. model: as asked for. code: the error's, None where it went well.
     latency_s: until the last byte; first_byte_s: until the first of the answer; upstream_s: of these spent waiting
         for models (where several are asked at once, the time until all have answered counts once).

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Literal, Protocol
 
 from ..errors import XRouterError
-from ..settings_tables.observability import ObservabilitySettings
 from ..trace_context import TraceContext, current_trace, in_trace, new_trace
 
 Attribute = str | bool | int | float | Sequence[str]
@@ -100,12 +99,3 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, XRouterError):
         return error.code or error.type
     return type(error).__name__
-
-
-def make_tracer(settings: ObservabilitySettings) -> Tracer:
-    """Raises ConfigurationError where tracing is asked for and OpenTelemetry is not installed."""
-    if not settings.tracing:
-        return SilentTracer()
-    from .otel import OtelTracer
-
-    return OtelTracer()

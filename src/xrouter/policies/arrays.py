@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
-from ..episodes.agreement import agreement_classes
+from ..episodes.agreement import agreement
 from ..episodes.budget import least_money
 from ..episodes.cost import estimate_prompt_tokens
 from ..episodes.episode import Call, CallModels, Decision, Observation, Select
 from ..messages import Request
 from .baselines import list_price_BM
+from .doubt import doubt
 from .states import ArrayPolicy, Bools, States
 from .target_quality import TargetQuality
 
@@ -57,11 +58,13 @@ def observe(observation: Observation) -> States:
     size = (1, len(pool))
     responded, failed = np.zeros(size, bool), np.zeros(size, bool)
     answer, tokens, cost = np.full(size, -1, np.int64), np.zeros(size), np.zeros(size)
-    classes = agreement_classes([response.answer for response in observation.responses])
-    for response, answer_class in zip(observation.responses, classes, strict=True):
+    doubt_BM = np.zeros(size)
+    agreeing = agreement(observation.responses)
+    for response, answer_class in zip(observation.responses, agreeing.classes, strict=True):
         at = (0, position[response.model])
         responded[at], failed[at] = response.ok, not response.ok
         answer[at] = answer_class
+        doubt_BM[at] = doubt(response)
         tokens[at] = response.usage.completion_tokens
         cost[at] += float(response.cost_usd)
     prompt_tokens = estimate_prompt_tokens(request)
@@ -86,6 +89,8 @@ def observe(observation: Observation) -> States:
         answer_BM=answer,
         tokens_BM=tokens,
         cost_BM=cost,
+        doubt_BM=doubt_BM,
+        alike_B=np.array([agreeing.by_similarity]),
     )
 
 

@@ -31,10 +31,6 @@ HOPELESS_PENALTY = 1.2
 """A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1. Since somebody must be asked,
 the first call's penalty counts from the cheapest model's."""
 
-CAP_MARGIN = 2.0
-"""Under a cap on cost a call must fit at this many times its expected cost: lengths vary, and an answer that the cap
-cuts off is worth nothing. Of 1, 1.5, 2 and 3 the best on training queries under most caps."""
-
 Parameters = Mapping[str, Any]
 """Arrays of either library: the same forward pass trains in torch and serves in NumPy."""
 
@@ -173,10 +169,10 @@ def legal_choices(view: View, pending_BM: Bools) -> Bools:
 def _affordable(
     prior: Prior, money_left_B: Floats, pending_BM: Bools, callable_BM: Bools, first_B: Bools
 ) -> Bools:
-    """Calls that a cap leaves room for, with `CAP_MARGIN`; where it has room for no first call, the cheapest that fits
-    without it."""
-    left_B1 = (money_left_B - CAP_MARGIN * (prior.cost_BM * pending_BM).sum(1))[:, None]
-    fits_BM: Bools = CAP_MARGIN * prior.cost_BM <= left_B1
+    """Calls that a cap leaves room for, with a margin for longer answers; where it has room for no first call, the
+    cheapest that fits without it."""
+    bound_BM = prior.cap_margin_M * prior.cost_BM
+    fits_BM: Bools = bound_BM <= (money_left_B - (bound_BM * pending_BM).sum(1))[:, None]
     cost_BM = np.where(callable_BM, prior.cost_BM, np.inf)
     cheapest_BM = (cost_BM <= cost_BM.min(1, keepdims=True)) & (cost_BM <= money_left_B[:, None])
     tight_B = first_B & ~(callable_BM & fits_BM).any(1)
@@ -267,6 +263,7 @@ class NetworkPolicy:
             same_B2=profile.same_B2(text_BD),
             loadings_ME=profile.loadings_ME,
             reference_cost=profile.reference_cost,
+            cap_margin_M=profile.cap_margin_M,
         )
 
     def decide(self, text_BD: Floats, states: States) -> Choices:
