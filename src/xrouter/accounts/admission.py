@@ -14,8 +14,8 @@ from .budget import Budget
 from .caller import Caller
 
 
-class Settles(Protocol):
-    """Whoever admitted a request, and lets go of what it had set aside."""
+class Settler(Protocol):
+    """Whoever admitted the request: `gate.Gate`."""
 
     async def settle(self, admission: Admission, spent: Sequence[Spent], tokens: int) -> None: ...
 
@@ -33,7 +33,7 @@ class Admission:
     budgets: each scope's budget.
     """
 
-    gate: Settles = field(repr=False)
+    gate: Settler = field(repr=False)
     caller: Caller
     allowed_models: tuple[str, ...]
     tags: tuple[str, ...]
