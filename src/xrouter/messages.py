@@ -31,10 +31,12 @@ class Request:
     """A chat request: the conversation and every other body field (`params`) as the client sent it.
 
     `params` never holds `model`, `messages`, `stream` or `stream_options`: those belong to the gateway.
+    worked_out: what others derive from the request and keep beside it, by the type of what is kept.
     """
 
     messages: tuple[Message, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    worked_out: dict[type, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_text(cls, text: str, **params: Any) -> Request:
