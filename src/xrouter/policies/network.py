@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..catalog.model import Model
 from .calibration import Lines, as_stated, calibrate, calibrate_one
 from .features import FEATURES, Prior, View, features, look
+from .memory import ByPool
 from .odds import sigmoid
 from .profiles import PoolProfile, Profiles
 from .single import SingleNetwork, decide_one
@@ -224,7 +225,8 @@ class NetworkPolicy:
         self.payoff = payoff
         self.name = name
         self.version = version
-        self._pool: tuple[tuple[Model, ...], PoolProfile] | None = None
+        self._single: SingleNetwork | None = None
+        self._pool_profile = ByPool(profiles.of_pool)
 
     def encode(self, queries: Sequence[str]) -> Floats:
         return self.encoder.encode(queries).astype(np.float64)
@@ -261,15 +263,13 @@ class NetworkPolicy:
         """`decide_batch` of a batch of one."""
         familiar_B = self.familiar_B(text_BD)
         text_D: Floats = text_BD[0] if familiar_B[0] else self.profiles.typical_D.astype(np.float64)
+        if self._single is None or self._single.parameters is not self.parameters:
+            self._single = SingleNetwork(self.parameters)
         choice = decide_one(self._single, self.payoff, self.pool_profile(states.models), text_D, states)
         call_BM = np.zeros_like(states.allowed_BM)
         call_BM[0, choice.called] = True
         confidence = calibrate_one(self.calibration, choice.chance, int(states.responded_BM.sum()))
         return Choices(call_BM, np.array([choice.selected]), np.array([confidence]), familiar_B)
-
-    @cached_property
-    def _single(self) -> SingleNetwork:
-        return SingleNetwork(self.parameters)
 
     def decide_batch(self, text_BD: Floats, states: States) -> Choices:
         """`decide`, by array operations over all episodes."""
@@ -300,10 +300,8 @@ class NetworkPolicy:
         return Choices(pending_BM, select_B, confidence_B, familiar_B)
 
     def pool_profile(self, models: tuple[Model, ...]) -> PoolProfile:
-        """Profiles of a pool; the last pool's are kept, for a server has one."""
-        if self._pool is None or self._pool[0] is not models:
-            self._pool = (models, self.profiles.of_pool(models))
-        return self._pool[1]
+        """Profiles of a pool."""
+        return self._pool_profile(models)
 
 
 def pool_masks(states: States, pending_BM: Bools) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

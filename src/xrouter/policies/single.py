@@ -53,6 +53,7 @@ class SingleNetwork:
     """The network's forward pass for one episode."""
 
     def __init__(self, p: Mapping[str, Floats32]) -> None:
+        self.parameters = p
         self.w1, self.b1, self.w2, self.b2 = p["w1"], p["b1"], p["w2"], p["b2"]
         self.w_context = np.concatenate([p["w_all"], p["w_responded"]])
         self.w3, self.b3, self.w4, self.b4, self.w5, self.b5 = (
