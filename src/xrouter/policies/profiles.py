@@ -156,7 +156,7 @@ class PoolProfile:
     def expect_one(self, text_D: Floats, prompt_tokens: float) -> tuple[Floats, Floats, Floats, float, float]:
         """(chance_M, tokens_M, cost_M, same if wrong, same if right) for one query: what the methods above say."""
         M = len(self.known_M)
-        estimates = text_D @ self._estimates_DK
+        estimates = text_D.dot(self._estimates_DK)
         chance_M = np.minimum(np.maximum(estimates[:M], MIN_CHANCE), MAX_CHANCE)
         tokens_M = self._tokens_scale_M * np.exp(np.minimum(np.maximum(estimates[M:-2], 0.0), 11.0))
         fixed_M, of_prompt_M, of_output_M = self._usd_3M

@@ -63,20 +63,20 @@ class SingleNetwork:
     def __call__(self, x_MF: Floats32, shares_2M: Floats32) -> tuple[Floats, Floats, Floats]:
         """(correct_M, add_M, go_2) as `network.forward` has them. shares_2M: by which the mean over the pool, and
         that over the responses, is taken."""
-        h = x_MF @ self.w1
+        h = x_MF.dot(self.w1)  # np.dot starts sooner than np.matmul
         h += self.b1
         np.maximum(h, 0.0, out=h)
-        context_H = (shares_2M @ h).reshape(-1) @ self.w_context
+        context_H = shares_2M.dot(h).reshape(-1).dot(self.w_context)
         context_H += self.b2
-        h = h @ self.w2
+        h = h.dot(self.w2)
         h += context_H
         np.maximum(h, 0.0, out=h)
-        out: Any = h @ self.w3
+        out: Any = h.dot(self.w3)
         out += self.b3
-        g = (shares_2M[0] @ h) @ self.w4
+        g = shares_2M[0].dot(h).dot(self.w4)
         g += self.b4
         np.maximum(g, 0.0, out=g)
-        return out[:, 0], out[:, 1], g @ self.w5 + self.b5
+        return out[:, 0], out[:, 1], g.dot(self.w5) + self.b5
 
 
 def decide_one(

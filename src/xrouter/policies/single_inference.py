@@ -44,7 +44,7 @@ def infer_one(
     right_TK = subsets(K)
     right_KT = right_TK.T
     size_K1 = np.array([[float(len(group))] for group in classes])
-    right_T = (right_TK @ size_K1)[:, 0]
+    right_T = right_TK.dot(size_K1)[:, 0]
 
     logit_MG = stretch_M1 * prior_M[:, None] + ease_MG
     wrong = 1.0 / min(max(same_wrong, MIN_SAME), MAX_SAME_WRONG) - 1.0
@@ -54,18 +54,18 @@ def infer_one(
     odds_KG = np.array(
         [logit_MG[group].sum(0) if len(group) > 1 else logit_MG[group[0]] for group in classes]
     )
-    weight_TG = right_TK @ odds_KG + all_wrong_G
+    weight_TG = right_TK.dot(odds_KG) + all_wrong_G
     weight_TG += np.array(split_T)[:, None]
     weight_TG -= weight_TG.max()
     np.exp(weight_TG, out=weight_TG)
     weight_TG /= weight_TG.sum()
 
     weight_T = weight_TG.sum(1)
-    model_right_TM = weight_TG @ sigmoid(logit_MG).T
+    model_right_TM = weight_TG.dot(sigmoid(logit_MG).T)
     model_wrong_TM = weight_T[:, None] - model_right_TM
     chance_M = model_right_TM.sum(0)
     chance_M[answered] = 0.0
-    for group, chance in zip(classes, (weight_T @ right_TK).tolist(), strict=True):
+    for group, chance in zip(classes, weight_T.dot(right_TK).tolist(), strict=True):
         chance_M[group] = chance
 
     after_M = _after_one_more(
@@ -121,9 +121,9 @@ def _after_one_more(
     if_right_T[K] = right * free_right_T
     if_wrong_T[:K] = (1.0 - right_KT) * size_K1 * free_wrong_T
     if_wrong_T[K] = (wrong + answers - size_K1.sum()) * free_wrong_T
-    joint = (if_right_T[:, None] * right_KT).reshape(-1, T) @ model_right_TM
-    joint += (if_wrong_T[:, None] * right_KT).reshape(-1, T) @ model_wrong_TM
+    joint = (if_right_T[:, None] * right_KT).reshape(-1, T).dot(model_right_TM)
+    joint += (if_wrong_T[:, None] * right_KT).reshape(-1, T).dot(model_wrong_TM)
     best = joint.reshape(K + 1, K, -1).max(1)
-    np.maximum(best[K], if_right_T[K] @ model_right_TM, out=best[K])
+    np.maximum(best[K], if_right_T[K].dot(model_right_TM), out=best[K])
     after_M: Floats = best.sum(0)
     return after_M
