@@ -127,12 +127,9 @@ class _Turn:
         weight = states.cost_weight_B.item()
         relative_M = cost_M / profile.reference_cost
         self.penalty_M = weight * relative_M
-        self.spent_before = 0.0
         prior_logit_M = np.minimum(np.maximum(np.log(chance_M / (1.0 - chance_M)), -SCALE), SCALE)
-        classes = [-1] * len(self.responded)
-        if self.responded:
-            self.spent_before = weight * states.cost_BM.sum() / profile.reference_cost
-            classes = states.answer_BM[0, self.responded].tolist()
+        self.spent = self.spent_before = weight * sum(states.cost_BM[0].tolist()) / profile.reference_cost
+        classes = states.answer_BM[0, self.responded].tolist() if self.responded else []
         inferred = infer_one(
             prior_logit_M,
             self.responded,
@@ -143,7 +140,6 @@ class _Turn:
             profile.ease_MG,
         )
         self.chance_M, self.chance_logit_M, self.after_M = inferred
-        self.spent = self.spent_before
         self._shares(states)
         self._features(
             profile, states, prior_logit_M, relative_M, tokens_M, weight, same_wrong, same_right, classes
