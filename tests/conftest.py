@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from servers_kit import postgres_server, redis_server  # noqa: F401 - fixtures
 from upstream import MockUpstream
 
 from xrouter.catalog.model import Model

@@ -165,14 +165,14 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> Path:
 
 
 def replaying_pool(outcomes: Outcomes, text: str | None = None) -> Pool:
-    """The pool whose models say again what they said. A call that held no answer has an empty text.
+    """The pool whose models say again what they said. A call that held no answer says nothing that can be read as one.
 
     text: what every call says in place of its answer, which is then known from the recording alone.
     """
     record = outcomes.recording
     calls = {
         (record.models[m].name, record.prompts[q]): RecordedCall(
-            text=text or _answer(record, q, m) or "",
+            text=text or _answer(record, q, m) or "hm, " * 50,
             usage=Usage(int(record.prompt_tokens_QM[q, m]), int(record.tokens_QM[q, m])),
             answer=_answer(record, q, m),
         )

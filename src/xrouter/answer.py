@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from .episodes.episode import Episode, Response
 from .ledger.ledger import EpisodeEntry
-from .messages import Message, Usage
+from .messages import Completion, Message, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,17 @@ class Answer:
     simulated: bool
     episode: Episode
     outside_training: bool = False
+
+    def with_completion(self, completion: Completion) -> Answer:
+        """The same answer in other words: whoever changed them, the calls and their cost stay as they were."""
+        if completion is self.episode.completion:
+            return self
+        return replace(
+            self,
+            text=completion.text,
+            message=completion.message,
+            episode=replace(self.episode, completion=completion),
+        )
 
     @classmethod
     def of(cls, episode: Episode, entry: EpisodeEntry) -> Answer:

@@ -6,6 +6,9 @@ XRouterError
 ├── RequestError              the caller's request (HTTP 400)
 │   ├── ModelNotFoundError    no such model in the pool (404)
 │   ├── BodyTooLargeError     request body over the limit (413)
+│   ├── AccountNotFoundError   no such key, user, team or tag (404)
+│   ├── AccountExistsError     there is one of that name already (409)
+│   ├── GuardrailRefusal      a guardrail would not let the request or its answer pass (400)
 │   ├── UnknownUrlError       no such path at the gateway (404)
 │   └── MethodNotAllowedError the path is there, the method is not (405)
 ├── ProviderError             an upstream model endpoint (502)
@@ -24,7 +27,9 @@ XRouterError
 ├── CheckpointError           a policy file that cannot be loaded
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
+├── GuardrailError            a guardrail failed or took too long, and such requests are to be refused (500)
 ├── StateError                the shared state could not be reached (503)
+├── AccountsError             the store of keys and budgets could not be read or written (503)
 ├── AccessError               who asks may not (401)
 │   ├── KeyRefusedError       no key, or one that is unknown, expired or revoked (401)
 │   ├── NotAllowedError       a key that is not good for this model or path (403)
@@ -77,14 +82,36 @@ class BodyTooLargeError(RequestError):
     code = "body_too_large"
 
 
+class AccountNotFoundError(RequestError):
+    status = 404
+    code = "account_not_found"
+
+
+class AccountExistsError(RequestError):
+    status = 409
+    code = "account_exists"
+
+
+class GuardrailRefusal(RequestError):  # noqa: N818 - a verdict that a user's own hook hands down, not a fault
+    """Raised by a user's own hook; its message goes to the client."""
+
+    code = "guardrail_refused"
+
+
 class UnknownUrlError(RequestError):
     status = 404
     code = "unknown_url"
 
 
 class MethodNotAllowedError(RequestError):
+    """`allow`: the method that the path takes."""
+
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class ProviderError(XRouterError):
@@ -208,9 +235,18 @@ class LedgerError(XRouterError):
     code = "ledger_error"
 
 
+class GuardrailError(XRouterError):
+    code = "guardrail_failed"
+
+
 class StateError(XRouterError):
     status = 503
     code = "state_unavailable"
+
+
+class AccountsError(XRouterError):
+    status = 503
+    code = "accounts_unavailable"
 
 
 class AccessError(XRouterError):

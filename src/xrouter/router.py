@@ -186,6 +186,7 @@ class Router:
             preference,
             allowed=names if reasons else None,
             sink=sink,
+            warm_tokens=warm_tokens,
             episode_id=episode_id,
         )
 
@@ -218,6 +219,13 @@ class Router:
         entry, calls = entries(
             episode, self.pool, policy or self.policy, self.reference, error, attribution=attribution
         )
+        await self.book_entry(entry, calls, attribution)
+        return entry
+
+    async def book_entry(
+        self, entry: EpisodeEntry, calls: Sequence[CallEntry], attribution: Attribution = NOBODY
+    ) -> None:
+        """`book`, of rows that are made already."""
         task = asyncio.create_task(self._commit(entry, calls, attribution))
         self._bookings.add(task)
         task.add_done_callback(self._bookings.discard)
@@ -226,14 +234,13 @@ class Router:
         except asyncio.CancelledError:
             await asyncio.wait({task})
             raise
-        return entry
 
     async def _commit(
         self, entry: EpisodeEntry, calls: Sequence[CallEntry], attribution: Attribution
     ) -> None:
         spent = await self.ledger.book(entry, calls, attribution.scopes)
         if attribution.settled is not None:
-            await attribution.settled(entry, spent)
+            await attribution.settled(entry, calls, spent)
 
     def preference(self, **wants: Any) -> Preference:
         """What the caller wants, with the settings' defaults and limits; see `wishes.preference`."""
@@ -315,9 +322,9 @@ def _load_policy(policy: Policy | str | Path | None, pool: Pool, settings: Setti
 
 
 def _open_ledger(settings: Settings) -> Ledger:
-    from .ledger.sqlite import SqliteLedger
+    from .ledger.open import open_ledger
 
-    return SqliteLedger(settings.ledger)
+    return open_ledger(settings)
 
 
 def _reference(pool: Pool, settings: Settings) -> Model:

@@ -1,7 +1,7 @@
 """Settings: xrouter.toml and the environment -> one frozen object. An unknown key is an error.
 
 Read, first to last: `load_settings(path)`, else $XROUTER_CONFIG, else ./xrouter.toml if it is there, else the
-defaults. XROUTER_HOST, XROUTER_PORT, XROUTER_POLICY and XROUTER_LEDGER then override the file.
+defaults. XROUTER_HOST, XROUTER_PORT, XROUTER_POLICY, XROUTER_LEDGER and XROUTER_STATE then override the file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from .errors import ConfigurationError
+from .settings_tables.access import AccessSettings, read_access
+from .settings_tables.addresses import read_ledger, read_state
+from .settings_tables.cache import CacheSettings, read_cache
+from .settings_tables.guardrails import GuardrailSettings, read_guardrails
+from .settings_tables.observability import ObservabilitySettings, read_observability
 from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
@@ -45,20 +50,25 @@ class Settings:
 
     policy: a run folder, a checkpoint or a baseline's name; None = the policy that ships with the package.
     pool: names of models; None = every model whose key is in the environment, and the local ones.
-    ledger: path of the SQLite file.
+    ledger: path of the SQLite file, or the URL of a PostgreSQL database. ${NAME} in a URL stands for that variable.
+    state: where limits, reservations and sessions are shared: `memory`, `sqlite:PATH` or the URL of a Redis or Valkey
+        server; None = memory for one worker, a file beside the ledger for several.
     request_timeout_s, call_timeout_s: seconds for a whole episode, and for one call of one model.
     max_retries: further attempts after a failed call.
     presets: name -> cost_weight (lambda; 0 = quality alone), served as the models `xrouter:<name>`.
     reference_model: what savings are measured against; None = the pool's most capable model.
     endpoints: further endpoints, or whole replacements of the catalog's own.
     models: the raw [models.<name>] tables; `catalog` checks and merges them.
+    access: who may use the gateway, and how much; the table of this name, described in `settings_tables/access.py`.
+    cache, observability, guardrails: the tables of these names, described in `settings_tables`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     policy: str | None = None
     pool: tuple[str, ...] | None = None
-    ledger: Path = field(default_factory=lambda: default_ledger(os.environ))
+    ledger: Path | str = field(default_factory=lambda: default_ledger(os.environ))
+    state: str | None = None
     max_body_bytes: int = 10 * 1024 * 1024
     request_timeout_s: float = 600.0
     call_timeout_s: float = 120.0
@@ -70,6 +80,10 @@ class Settings:
     reference_model: str | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    access: AccessSettings = field(default_factory=AccessSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    observability: ObservabilitySettings = field(default_factory=ObservabilitySettings)
+    guardrails: GuardrailSettings = field(default_factory=GuardrailSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -146,7 +160,8 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "port": whole(0, 65535),
     "policy": Reader.text,
     "pool": Reader.texts,
-    "ledger": Reader.path,
+    "ledger": read_ledger,
+    "state": read_state,
     "max_body_bytes": whole(1),
     "request_timeout_s": number(0, above=True),
     "call_timeout_s": number(0, above=True),
@@ -158,8 +173,12 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "reference_model": Reader.text,
     "endpoints": _endpoints,
     "models": _raw_models,
+    "access": read_access,
+    "cache": read_cache,
+    "observability": read_observability,
+    "guardrails": read_guardrails,
 }
-_FROM_ENVIRONMENT = ("host", "port", "policy", "ledger")
+_FROM_ENVIRONMENT = ("host", "port", "policy", "ledger", "state")
 
 
 def _find_file(path: Path | None, env: Mapping[str, str]) -> Path | None:

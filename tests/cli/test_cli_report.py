@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xrouter.cli.report import moment
 from xrouter.errors import RequestError
+from xrouter.ledger.moments import moment
 
 NOW = 1_800_000_000.0
 

@@ -22,13 +22,18 @@ import xrouter.ledger
 from xrouter.errors import LedgerError
 from xrouter.ledger.ledger import Ledger, Spent
 from xrouter.ledger.memory import MemoryLedger
+from xrouter.ledger.postgres import PostgresLedger
+from xrouter.ledger.spend import SPEND_BY, Spend, SpendBy, spend_of
 from xrouter.ledger.sqlite import SqliteLedger
 from xrouter.ledger.totals import totals_of
 from xrouter.messages import Usage
 
-MAKERS: dict[type, Callable[[Path], Any]] = {
-    MemoryLedger: lambda folder: MemoryLedger(),
-    SqliteLedger: lambda folder: SqliteLedger(folder / "books.sqlite"),
+MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Any]] = {
+    MemoryLedger: lambda request, folder: MemoryLedger(),
+    PostgresLedger: lambda request, folder: PostgresLedger(
+        request.getfixturevalue("postgres_server").database(folder.name)
+    ),
+    SqliteLedger: lambda request, folder: SqliteLedger(folder / "books.sqlite"),
 }
 
 
@@ -43,7 +48,7 @@ def ledgers() -> list[type]:
 
 @pytest.fixture(params=ledgers(), ids=lambda kind: kind.__name__)
 async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
-    made = MAKERS[request.param](tmp_path)
+    made = MAKERS[request.param](request, tmp_path)
     yield made
     await made.aclose()
 
@@ -160,6 +165,31 @@ async def test_a_refused_booking_charges_nobody(ledger: Any) -> None:
     assert list(await ledger.spent(["key:a"])) == [Spent("key:a", Decimal("0.01"), 1)]
 
 
+async def test_bookings_at_once_are_numbered_apart(
+    ledger: Any,
+) -> None:
+    await ledger.book(episode_entry("e0", cost="1"), [], ["a"])
+    spent = await asyncio.gather(
+        *(ledger.book(episode_entry(f"b{i}", cost="0.1"), [], ["a", "b"]) for i in range(50))
+    )
+    for place, first in ((0, 1), (1, 0)):
+        totals = sorted((its[place] for its in spent), key=lambda total: total.version)
+        assert [total.version for total in totals] == list(range(1 + first, 51 + first))
+        assert [total.cost_usd for total in totals] == [
+            first + (total.version - first) * Decimal("0.1") for total in totals
+        ]
+
+
+async def test_no_text_of_a_caller_keeps_its_cost_out_of_the_books(ledger: Any) -> None:
+    bad = "a\x00b\ud800c\udfff \U0001f600 \\ '"
+    entry = replace(
+        episode_entry("e1"), user=bad, tags=(bad,), session=bad, trace_id=bad, error=bad, degraded=bad, key_id=bad,
+        team=bad,
+    )  # fmt: skip
+    await ledger.book(entry, [call_entry("e1", "c1", error=bad)], ["key:a"])
+    assert (ledger.totals().spend_usd, ledger.totals().failed_calls) == (Decimal("0.01"), 1)
+
+
 async def test_who_asked_is_kept(ledger: Any) -> None:
     entry = replace(
         episode_entry("e1"), key_id="k1", user="ann", team="core", tags=("a", "b"), session="s", trace_id="t",
@@ -170,3 +200,32 @@ async def test_who_asked_is_kept(ledger: Any) -> None:
         assert ledger.entries("e1") == (entry, [])
     else:
         assert ledger.episodes == [entry]
+
+
+DEAR, DEARER = Decimal("123456789012345.1"), Decimal("123456789012345.10000000000000000001")
+SPENDING: dict[SpendBy, list[Spend]] = {
+    "key": [Spend(None, 1, DEAR), Spend("k1", 2, Decimal("0.3")), Spend("k2", 1, Decimal("1E-20"))],
+    "user": [Spend(None, 1, DEAR), Spend("ada", 2, Decimal("0.3")), Spend("bob", 1, Decimal("1E-20"))],
+    "team": [Spend(None, 2, DEARER), Spend("search", 2, Decimal("0.3"))],
+    "tag": [Spend(None, 2, DEARER), Spend("b", 2, Decimal("0.3")), Spend("a", 1, Decimal("0.1"))],
+    "model": [Spend("b", 2, DEAR + Decimal("0.2")), Spend("a", 2, Decimal("0.10000000000000000001"))],
+}
+
+
+@pytest.mark.parametrize("by", SPEND_BY)
+async def test_spending_is_exact_whoever_it_is_asked_of(ledger: Any, by: SpendBy) -> None:
+    assert ledger.spend(by) == []
+    given: list[dict[str, Any]] = [
+        {"key_id": "k1", "user": "ada", "team": "search", "tags": ("a", "b"), "cost_usd": Decimal("0.1")},
+        {"key_id": "k1", "user": "ada", "team": "search", "tags": ("b",), "cost_usd": Decimal("0.2")},
+        {"key_id": "k2", "user": "bob", "cost_usd": Decimal("1E-20")},
+        {"cost_usd": Decimal("123456789012345.1"), "tags": ()},
+    ]
+    episodes = [replace(episode_entry(f"e{i}", at=i), **fields) for i, fields in enumerate(given)]
+    calls = [
+        call_entry(f"e{i}", "c1", "ab"[i % 2], at=i, cost=str(e.cost_usd)) for i, e in enumerate(episodes)
+    ]
+    for episode, call in zip(episodes, calls, strict=True):
+        await ledger.book(episode, [call])
+    assert ledger.spend(by) == spend_of(episodes, calls, by) == SPENDING[by]
+    assert ledger.spend(by, 1, 3) == spend_of(episodes[1:3], calls[1:3], by)

@@ -22,6 +22,7 @@ import xrouter.state
 from xrouter.errors import StateError
 from xrouter.ledger.ledger import Spent
 from xrouter.state.memory import MemoryState
+from xrouter.state.redis import RedisState
 from xrouter.state.sqlite import SqliteState
 from xrouter.state.state import Hold, State, Take
 
@@ -62,8 +63,14 @@ def in_a_file(request: pytest.FixtureRequest, folder: Path) -> Setting:
     return Setting(SqliteState(folder / "state.sqlite", clock=clock), clock)
 
 
+def in_redis(request: pytest.FixtureRequest, folder: Path) -> Setting:
+    server = request.getfixturevalue("redis_server")
+    return Setting(RedisState(server.url, prefix=folder.name), None)
+
+
 MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Setting]] = {
     MemoryState: in_memory,
+    RedisState: in_redis,
     SqliteState: in_a_file,
 }
 

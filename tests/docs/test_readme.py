@@ -20,7 +20,8 @@ from serving_kit import serving
 
 from xrouter.catalog.catalog import Catalog
 from xrouter.cli import app
-from xrouter.gateway.wire import OPTIONS, parse_chat
+from xrouter.gateway.controls import OPTIONS
+from xrouter.gateway.wire import parse_chat
 from xrouter.router import Router
 from xrouter.settings import DEFAULT_PRESETS, Settings, load_settings
 

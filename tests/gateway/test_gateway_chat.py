@@ -139,10 +139,10 @@ async def test_a_named_model_is_passed_through(
     answer = await client.chat.completions.create(model="big", messages=ASK)
     assert answer.model == "big"
     assert mock_upstream.requests[0].body["model"] == "big-id"
-    assert answer.model_extra["xrouter"]["stop_reason"] == "simple"
+    assert answer.model_extra["xrouter"]["stop_reason"] == "selected"
     assert router.policy.seen == []
     (entry,) = router.ledger.episodes
-    assert (entry.policy, entry.stop_reason, entry.answer_model) == ("passthrough", "simple", "big")
+    assert (entry.policy, entry.stop_reason, entry.answer_model) == ("passthrough", "selected", "big")
 
 
 @pytest.mark.parametrize("model", ["xrouter", "small"])

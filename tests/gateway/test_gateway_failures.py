@@ -245,7 +245,7 @@ async def test_a_fault_in_the_policy_is_a_500_that_keeps_the_prompt_to_itself(
 
 
 class BrokenLedger(MemoryLedger):
-    async def book(self, episode: Any, calls: Any) -> None:
+    async def book(self, episode: Any, calls: Any, scopes: Any = ()) -> Any:
         raise LedgerError("the disk is full")
 
 

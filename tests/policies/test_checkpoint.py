@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,30 @@ def test_what_was_saved_decides_the_same(run: Path, policy: NetworkPolicy) -> No
     np.testing.assert_array_equal(ours.call_BM, theirs.call_BM)
     np.testing.assert_array_equal(ours.select_B, theirs.select_B)
     np.testing.assert_allclose(ours.confidence_B, theirs.confidence_B, atol=1e-2)
+
+
+def test_a_checkpoint_without_spreads_of_length_loads_with_the_usual_one(
+    run: Path, policy: NetworkPolicy
+) -> None:
+    rewritten(run, lambda arrays, header: arrays.pop("tokens_spread"))
+    loaded = load_network(run)
+    np.testing.assert_allclose(loaded.pool_profile(OUTCOMES.models).cap_margin_M, 2.0, rtol=1e-6)
+    states = random_states(np.random.default_rng(0), OUTCOMES.models, 80)
+    states = replace(states, money_left_B=np.full(80, np.inf))
+    queries = [OUTCOMES.recording.prompts[i] for i in range(80)]
+    save_network(policy, run / FILE_NAME, ORIGIN)
+    again = load_network(run)
+    theirs = again.decide(again.encode(queries), states)
+    ours = loaded.decide(loaded.encode(queries), states)
+    np.testing.assert_array_equal(ours.call_BM, theirs.call_BM)
+    np.testing.assert_array_equal(ours.confidence_B, theirs.confidence_B)
+
+
+def test_spreads_of_another_shape_are_refused(run: Path) -> None:
+    def grow(arrays: dict[str, Any], header: dict[str, Any]) -> None:
+        arrays["tokens_spread"] = np.ones(len(arrays["tokens_spread"]) + 1, np.float32)
+
+    assert "tokens_spread" in refusal(rewritten(run, grow))
 
 
 def test_saving_what_was_loaded_changes_no_bit(run: Path, tmp_path: Path) -> None:

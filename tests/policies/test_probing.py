@@ -166,14 +166,14 @@ def test_the_order_of_probes_changes_nothing(policy: NetworkPolicy) -> None:
     probes, order = probes_of(policy, "model-2", 40), np.random.default_rng(0).permutation(40)
     shuffled = Probes(**{name: getattr(probes, name)[order] for name in Probes.__annotations__})
     one, other = (add_model(policy.profiles, make_model("new"), p) for p in (probes, shuffled))
-    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "loadings_NE"):
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "tokens_spread_N", "prompt_N2", "loadings_NE"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-5)
 
 
 def test_the_other_profiles_stay_as_they_are(policy: NetworkPolicy) -> None:
     added = add_model(policy.profiles, make_model("new"), probes_of(policy, "model-2", 20))
     assert added.names == (*policy.profiles.names, "new")
-    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "prompt_N2", "loadings_NE"):
+    for name in ("skill_ND", "tokens_ND", "tokens_scale_N", "tokens_spread_N", "prompt_N2", "loadings_NE"):
         assert getattr(added, name).dtype == np.float32
         np.testing.assert_array_equal(getattr(added, name)[:-1], getattr(policy.profiles, name))
     np.testing.assert_array_equal(added.typical_D, policy.profiles.typical_D)

@@ -11,13 +11,22 @@ from conftest import make_model
 
 from xrouter.catalog.model import Model
 from xrouter.catalog.price import Price, Rates
-from xrouter.policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles, descriptors
+from xrouter.policies.profiles import (
+    CAP_DEVIATIONS,
+    LEAST_SPREAD,
+    MAX_CHANCE,
+    MIN_CHANCE,
+    Profiles,
+    descriptors,
+    shrunk_spread,
+)
 
 PROFILES = Profiles(
     names=("small", "large"),
     skill_ND=np.array([[0.4, 0.1], [0.7, 0.2]], np.float32),
     tokens_ND=np.array([[np.log(100.0), 0.0], [np.log(200.0), np.log(2.0)]], np.float32),
     tokens_scale_N=np.array([1.0, 1.5], np.float32),
+    tokens_spread_N=np.array([0.5, 0.5], np.float32),
     prompt_N2=np.array([[0.0, 1.0], [0.0, 1.0]], np.float32),
     typical_D=np.array([1.0, 0.5], np.float32),
     typical_prompt_tokens=1000.0,
@@ -117,3 +126,35 @@ def test_rates_of_agreement_are_probabilities() -> None:
     pool = PROFILES.of_pool([SMALL])
     np.testing.assert_allclose(pool.same_B2(TEXT_1D), [[0.3, 1.0]], atol=1e-6)
     np.testing.assert_allclose(pool.same_B2(-4 * TEXT_1D), [[0.0, 0.0]])
+
+
+def test_an_unmeasured_models_lengths_spread_as_the_others_do() -> None:
+    profiles = replace(PROFILES, tokens_spread_N=np.array([0.3, 0.9], np.float32))
+    pool = profiles.of_pool([LARGE, priced("stranger", "1", "2")])
+    np.testing.assert_allclose(pool.tokens_spread_M, [0.9, np.sqrt((0.09 + 0.81) / 2)], rtol=1e-6)
+    common = (0.09 + 0.81) / 2
+    np.testing.assert_allclose(
+        pool.cap_margin_M, np.exp(CAP_DEVIATIONS * np.sqrt([(0.81 + common) / 2, common])), rtol=1e-6
+    )
+
+
+def test_lengths_are_log_normal_around_what_is_expected() -> None:
+    pool = replace(PROFILES, tokens_spread_N=np.array([0.5, 1.0], np.float32)).of_pool([SMALL, LARGE])
+    expected = np.full((200_000, 2), 300.0)
+    drawn = 300.0 * np.exp(
+        pool.tokens_spread_M * np.random.default_rng(0).standard_normal(expected.shape)
+        - pool.tokens_spread_M**2 / 2
+    )
+    np.testing.assert_allclose(drawn.mean(0), 300.0, rtol=0.02)
+    for quantile in (0.1, 0.5, 0.9, 0.99):
+        below = (drawn <= pool.tokens_quantile_BM(expected, quantile)).mean(0)
+        np.testing.assert_allclose(below, quantile, atol=0.01)
+
+
+def test_a_spread_from_few_answers_is_drawn_to_the_common_one() -> None:
+    many = shrunk_spread(np.array([0.16 * 100_000]), np.array([100_000]), 1.0)
+    np.testing.assert_allclose(many, 0.4, atol=0.001)
+    few = shrunk_spread(np.array([0.16 * 2, 0.0]), np.array([2, 0]), 1.0)
+    assert 0.95 < few[0] < 1.0
+    assert few[1] == 1.0
+    assert shrunk_spread(0.0, 100_000, 1.0) == LEAST_SPREAD

@@ -27,6 +27,7 @@ from xrouter.messages import Request, Usage
 from xrouter.policies.arrays import PoolView, ServedPolicy, able_M, last_resort, observe
 from xrouter.policies.baselines import Cheapest, SingleModel
 from xrouter.policies.checkpoint import load_policy
+from xrouter.policies.doubt import CUT_AFTER_ANSWER, NO_ANSWER
 from xrouter.rollout import rollout
 
 OUTCOMES = synthetic_outcomes(seed=12, queries=40, models=5)
@@ -74,6 +75,27 @@ def test_what_came_back_is_seen_by_model() -> None:
     assert seen.turns_left_B.tolist() == [2]
     assert seen.money_left_B.tolist() == [np.inf]
     assert seen.prompt_tokens_B.tolist() == [estimate_prompt_tokens(REQUEST)]
+
+
+def test_flaws_are_seen_as_doubt() -> None:
+    seen = observe(
+        observation(
+            replace(response("a", None), flaws=frozenset({"refused"})),
+            replace(response("b", "7"), flaws=frozenset({"truncated"})),
+            response("c", "7"),
+        )
+    )
+    assert seen.doubt_BM.tolist() == [[NO_ANSWER, CUT_AFTER_ANSWER, 0.0]]
+    assert seen.answer_BM.tolist() == [[-1, 0, 0]]
+    assert seen.alike_B.tolist() == [False]
+
+
+def test_free_texts_that_are_alike_are_one_class_and_said_to_be_alike() -> None:
+    said = "The committee meets every second Tuesday in the old town hall beside the river."
+    texts = [replace(response(name, None), completion=completion(said)) for name in ("a", "b")]
+    seen = observe(observation(*texts))
+    assert seen.answer_BM.tolist() == [[0, 0, -1]]
+    assert seen.alike_B.tolist() == [True]
 
 
 def test_equal_answers_are_one_class() -> None:

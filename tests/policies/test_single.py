@@ -68,6 +68,9 @@ def test_alone_as_in_a_batch_in_every_situation(seed: int, name: str, size: int)
     if seed % 2:  # more classes of answers than are weighed
         answer_BM = np.where(states.responded_BM, rng.integers(-1, 12, states.answer_BM.shape), -1)
         states = replace(states, answer_BM=answer_BM)
+    if seed % 3:
+        doubt_BM = states.responded_BM * rng.choice([0.0, 0.5, 3.0, 9.0], states.answer_BM.shape)
+        states = replace(states, doubt_BM=doubt_BM, alike_B=rng.random(8) < 0.4)
     text_BD = policy.encode([PROMPTS[i] for i in rng.integers(0, len(PROMPTS), 8)])
     together = policy.decide_batch(text_BD, states)
     for b in range(8):

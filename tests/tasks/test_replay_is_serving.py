@@ -24,6 +24,7 @@ from xrouter.messages import Completion, Request, Usage
 from xrouter.policies.arrays import ServedPolicy, observe
 from xrouter.policies.baselines import Cheapest, RandomModel, SingleModel
 from xrouter.policies.cascade import AgreementCascade
+from xrouter.policies.doubt import doubt
 from xrouter.policies.network import Payoff
 from xrouter.policies.states import ArrayPolicy, Choices, Floats, States
 from xrouter.rollout import rollout
@@ -317,7 +318,8 @@ def test_the_best_at_a_limit_is_the_environments_best(seed: int) -> None:
         for i in range(5)
     )
     turn = rng.integers(0, 4, 5)
-    answer = np.where(turn > 0, rng.integers(-1, 3, 5), -1)
+    cut = rng.random(5) < rng.choice([0.0, 0.4])
+    answer = np.where((turn > 0) & ~(cut & (rng.random(5) < 0.5)), rng.integers(-1, 3, 5), -1)
     order = sorted(np.flatnonzero(turn), key=lambda i: (turn[i], i))
     responses = [
         Response(
@@ -329,14 +331,18 @@ def test_the_best_at_a_limit_is_the_environments_best(seed: int) -> None:
             usage=Usage(),
             cost_usd=Decimal(0),
             latency_s=0.0,
+            flaws=frozenset({"truncated"}) if cut[i] else frozenset(),
         )
         for i in order
     ]
+    doubt_M = np.zeros(5)
+    doubt_M[order] = [doubt(response) for response in responses]
     states = replace(
         Replay(OUTCOMES.recording.columns(np.arange(5))).start(np.array([0]), np.array([0.0])),
         models=models,
         responded_BM=(turn > 0)[None],
         answer_BM=answer[None],
+        doubt_BM=doubt_M[None],
     )
     best = best_response(responses, models)
     expected = -1 if best is None else int(best.model[1:])

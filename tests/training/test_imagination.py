@@ -27,6 +27,7 @@ def prior(
         same_B2=np.tile([same_wrong, same_right], (worlds, 1)),
         loadings_ME=loadings,
         reference_cost=1.0,
+        cap_margin_M=np.ones(len(chances)),
     )
 
 

@@ -7,8 +7,17 @@ import pytest
 from learner_kit import fitted_policy, tiny_config
 from synthetic import synthetic_outcomes
 
+from xrouter.policies.network import NetworkPolicy
 from xrouter.tasks.outcomes import Outcomes
-from xrouter.training.profiles import cross_fitted_skill, fit_profiles, prompt_folds, prompt_line, ridge
+from xrouter.training.profiles import (
+    add_spread,
+    cross_fitted_skill,
+    fit_profiles,
+    fit_spread,
+    prompt_folds,
+    prompt_line,
+    ridge,
+)
 from xrouter.training.trainer import hold_out, prepare
 from xrouter.training.warm_start import training_set
 
@@ -125,6 +134,7 @@ def test_nothing_is_fitted_on_the_validation_queries() -> None:
         "skill_ND",
         "tokens_ND",
         "tokens_scale_N",
+        "tokens_spread_N",
         "prompt_N2",
         "typical_D",
         "descriptor_weights",
@@ -192,3 +202,39 @@ def test_counted_prompt_tokens_are_a_line_of_the_estimate_and_never_negative() -
     assert prompt_line(estimate, 100 - estimate) == pytest.approx((100 - 70 / 3, 0.0))
     assert prompt_line(np.array([5.0, 5.0]), np.array([8.0, 12.0])) == (10.0, 0.0)
     assert prompt_line(np.zeros(0), np.zeros(0)) == (0.0, 1.0)
+
+
+def test_the_spread_of_lengths_is_found_out_of_fold() -> None:
+    rng = np.random.default_rng(5)
+    features = np.concatenate([np.ones((3_000, 1)), rng.standard_normal((3_000, 12))], 1)
+    spread = np.array([0.3, 0.8, 0.5])
+    log_tokens = 5.0 + features[:, 1:2] + spread * rng.standard_normal((3_000, 3))
+    present = np.ones((3_000, 3), bool)
+    present[4:, 2] = False
+    fitted = fit_spread(features, log_tokens, present, np.arange(3_000) % 5)
+    np.testing.assert_allclose(fitted[:2], spread[:2], rtol=0.05)
+    assert 0.5 < fitted[2] < 0.8  # four answers: nearly the common spread
+
+
+def test_spread_of_one_repeated_prompt_or_of_nothing_is_finite() -> None:
+    one = fit_spread(np.ones((3, 1)), np.zeros((3, 2)), np.ones((3, 2), bool), np.zeros(3, np.int64))
+    none = fit_spread(np.ones((3, 1)), np.zeros((3, 2)), np.zeros((3, 2), bool), np.arange(3))
+    assert np.isfinite([one, none]).all()
+
+
+def test_a_policy_gets_spreads_and_keeps_all_else() -> None:
+    policy = fitted_policy(OUTCOMES)
+    flat = np.full(len(policy.profiles.names), 0.69, np.float32)
+    old = NetworkPolicy(
+        policy.encoder,
+        replace(policy.profiles, tokens_spread_N=flat),
+        policy.parameters,
+        policy.payoff,
+        version="old",
+    )
+    new = add_spread(old, OUTCOMES)
+    np.testing.assert_array_equal(new.profiles.tokens_spread_N, policy.profiles.tokens_spread_N)
+    assert (new.version, new.payoff, new.parameters) == (old.version, old.payoff, old.parameters)
+    some = add_spread(old, OUTCOMES.columns(np.array([0, 1])))
+    common = np.sqrt(np.mean(some.profiles.tokens_spread_N[:2] ** 2))
+    np.testing.assert_allclose(some.profiles.tokens_spread_N[2:], common, rtol=1e-6)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
-from . import ask, bench, collect, demo, evaluate, models, probe, report, serve, train
+from . import ask, bench, collect, demo, evaluate, keys, models, probe, report, serve, train
 
 app = typer.Typer(
     name="xrouter",
@@ -53,6 +53,7 @@ _models = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 _models.callback()(models.models)
 _models.command()(probe.probe)
 app.add_typer(_models, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import RequestError
+from ..ledger.moments import moment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..ledger.totals import Totals
+    from ..settings import Settings
 
 PIPED_WIDTH = 140
 """Columns where there is no terminal to fit."""
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
-_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def report(
@@ -33,7 +29,9 @@ def report(
         str | None, typer.Option(help="A span back from now (90m, 24h, 7d, 2w) or an ISO date, UTC.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Up to then; the same forms.")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="SQLite file of the books.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option(help="The books: a SQLite file, or a postgresql:// URL.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file; default: xrouter.toml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -48,47 +46,33 @@ def report(
         xrouter report --since 2026-01-01 --until 2026-02-01 --json
     """
     from ..settings import load_settings
+    from ..settings_tables.addresses import ledger_place, shown
 
     settings = load_settings(config)
     if ledger is not None:
-        settings = replace(settings, ledger=ledger)
+        settings = replace(settings, ledger=ledger_place(ledger, "--ledger"))
     now = time.time()
     start = None if since is None else moment(since, now, "--since")
     end = None if until is None else moment(until, now, "--until")
-    totals = _totals(settings.ledger, start, end)
+    totals = _totals(settings, start, end)
     if as_json:
         typer.echo(_json(totals))
     elif not totals.requests:
-        typer.echo(f"No requests are booked in {settings.ledger}" + (" for that time." if since else "."))
+        typer.echo(
+            f"No requests are booked in {shown(settings.ledger)}" + (" for that time." if since else ".")
+        )
     else:
         _print(totals)
 
 
-def moment(text: str, now: float, option: str) -> float:
-    """Unix seconds of a span back from `now` or of an ISO date or time (UTC unless it says otherwise).
-
-    Raises RequestError naming the option.
-    """
-    if span := _SPAN.fullmatch(text.strip()):
-        return now - float(span[1]) * _SECONDS[span[2]]
-    try:
-        when = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise RequestError(
-            f"{option} must be a span such as 24h or 7d, or a date such as 2026-01-31, got {text!r}",
-            param=option,
-        ) from error
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
-def _totals(path: Path, since: float | None, until: float | None) -> Totals:
-    """Reading makes no books: where there are none, the totals are empty."""
-    from ..ledger.sqlite import SqliteLedger
+def _totals(settings: Settings, since: float | None, until: float | None) -> Totals:
+    """Reading makes no books: where there is no file, the totals are empty."""
+    from ..ledger.open import open_ledger
     from ..ledger.totals import totals_of
 
-    if not path.exists():
+    if isinstance(settings.ledger, Path) and not settings.ledger.exists():
         return totals_of([], [])
-    ledger = SqliteLedger(path)
+    ledger = open_ledger(settings)
     try:
         return ledger.totals(since, until)
     finally:

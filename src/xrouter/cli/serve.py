@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..router import Router
+    from ..settings import Settings
 
 
 def serve(
@@ -19,7 +23,10 @@ def serve(
         str | None, typer.Option(help="A policy's name, a checkpoint or a run folder of `xrouter train`.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file; default: xrouter.toml.")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="SQLite file of the books.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option(help="The books: a SQLite file, or a postgresql:// URL.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that serve the port.", min=1)] = 1,
 ) -> None:
     """Serve the OpenAI-compatible API until Ctrl-C.
 
@@ -29,24 +36,51 @@ def serve(
 
         xrouter serve --port 0 --policy runs/mine --ledger books.sqlite
 
+        xrouter serve --workers 4
+
         curl http://127.0.0.1:8080/v1/chat/completions -d '{"model": "xrouter", "messages": [{"role": "user", "content": "Hi"}]}'
     """
-    from ..gateway.app import Gateway
-    from ..gateway.server import bind, make_server, url_of
-    from ..router import Router
+    from ..gateway.server import bind
     from ..settings import load_settings
+    from ..settings_tables.addresses import ledger_place
 
     settings = load_settings(config)
     if ledger is not None:
-        settings = replace(settings, ledger=ledger)
-    listener = bind(settings.host if host is None else host, settings.port if port is None else port)
-    router = Router(policy, settings=settings)
-    typer.echo(banner(router, url_of(listener)))
+        settings = replace(settings, ledger=ledger_place(ledger, "--ledger"))
+    host = settings.host if host is None else host
+    port = settings.port if port is None else port
+    if workers > 1:
+        from ..gateway.workers import Supervisor, listeners
+
+        supervisor = Supervisor(
+            lambda listener, ready: _serve(listener, settings, policy, ready, workers),
+            listeners(host, port, workers),
+            typer.echo,
+        )
+        sys.exit(supervisor.run())
     try:
-        make_server(Gateway(router)).run(sockets=[listener])
+        _serve(bind(host, port), settings, policy, typer.echo)
     except KeyboardInterrupt:
         # Ctrl-C is how the server is meant to end; it has shut down by now.
         typer.echo("stopped")
+
+
+def _serve(
+    listener: socket.socket,
+    settings: Settings,
+    policy: str | None,
+    announce: Callable[[str], None],
+    workers: int = 1,
+) -> None:
+    """Serve on the socket until told to stop; `announce` gets the banner once requests are answered."""
+    from ..gateway.app import Gateway
+    from ..gateway.server import make_server, url_of
+    from ..router import Router
+
+    router = Router(policy, settings=settings)
+    words = banner(router, url_of(listener))
+    server = make_server(Gateway(router), on_serving=lambda: announce(words))
+    server.run(sockets=[listener])
 
 
 def banner(router: Router, url: str) -> str:

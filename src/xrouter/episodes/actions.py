@@ -95,6 +95,8 @@ def render_response(
             shown["tool_calls"] = [dict(call) for call in response.completion.tool_calls]
         if response.answer is not None:
             shown["answer"] = _cut(response.answer, max_characters)
+        if response.flaws:
+            shown["flaws"] = sorted(response.flaws)
     shown["output_tokens"] = response.usage.completion_tokens
     shown["cost_usd"] = format(response.cost_usd, "f")
     shown["seconds"] = round(response.latency_s, 3)

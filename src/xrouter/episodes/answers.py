@@ -23,6 +23,7 @@ __all__ = [
     "best_response",
     "comparable_answer",
     "extract_answer",
+    "marked_answer",
     "normalise",
 ]
 
@@ -106,6 +107,18 @@ def extract_answer(
         if answer is not None and len(answer) <= MAX_ANSWER_CHARACTERS:
             return answer
     return _number_or_short_text(text, question)
+
+
+def marked_answer(text: str) -> str | None:
+    """The answer that a text marks as such (a JSON field, \\boxed{}, "####", "the answer is"), normalised; else None.
+
+    For texts that were cut off: their last number or few words are no answer.
+    """
+    for find in (_json_answer, _boxed, _hashes, _phrase):
+        answer = find(text)
+        if answer is not None and len(answer) <= MAX_ANSWER_CHARACTERS:
+            return normalise(answer)
+    return None
 
 
 def asks_for_number(question: str) -> bool:

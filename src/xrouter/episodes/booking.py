@@ -12,7 +12,7 @@ from ..catalog.model import Model
 from ..errors import XRouterError
 from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
 from ..providers.pool import Pool
-from .episode import Episode, Response
+from .episode import Episode, Preference, Response
 
 
 class Decider(Protocol):
@@ -29,7 +29,7 @@ class Decider(Protocol):
 class Attribution:
     """Who asked, for the books. scopes: the budgets that the episode's cost is charged to.
 
-    settled: told the new totals of the scopes once the rows are committed, and only then.
+    settled: told the rows and the new totals of the scopes once they are committed, and only then.
     """
 
     key_id: str | None = None
@@ -39,7 +39,7 @@ class Attribution:
     session: str | None = None
     trace_id: str | None = None
     scopes: tuple[str, ...] = ()
-    settled: Callable[[EpisodeEntry, Sequence[Spent]], Awaitable[None]] | None = None
+    settled: Callable[[EpisodeEntry, Sequence[CallEntry], Sequence[Spent]], Awaitable[None]] | None = None
 
 
 NOBODY = Attribution()
@@ -96,6 +96,43 @@ def entries(
         simulated=any(call.simulated for call in calls),
     )
     return entry, calls
+
+
+def stored_answer_entry(
+    episode_id: str,
+    kind: str,
+    saved_usd: Decimal,
+    preference: Preference,
+    reference: Model,
+    attribution: Attribution,
+    latency_s: float,
+) -> EpisodeEntry:
+    """The row of a request that a cache answered: nobody was asked and nothing spent."""
+    return EpisodeEntry(
+        episode_id=episode_id,
+        at=time.time(),
+        policy="cache",
+        policy_version="1",
+        route="cache",
+        calls=0,
+        answer_model=None,
+        stop_reason="cached",
+        cost_usd=Decimal(0),
+        reference_model=reference.name,
+        reference_cost_usd=Decimal(0),
+        confidence=None,
+        latency_s=latency_s,
+        cost_weight=preference.cost_weight,
+        target_quality=preference.target_quality,
+        key_id=attribution.key_id,
+        user=attribution.user,
+        team=attribution.team,
+        tags=attribution.tags,
+        session=attribution.session,
+        trace_id=attribution.trace_id,
+        cache=kind,
+        saved_usd=saved_usd,
+    )
 
 
 def route_of(episode: Episode) -> str:

@@ -70,7 +70,8 @@ def _limit(call: PlannedCall, share: Decimal) -> PlannedCall | None:
         return None
     own = [name for name in ("max_completion_tokens", "max_tokens") if name in call.request.params]
     names = own or ["max_completion_tokens" if call.model.reasoning else "max_tokens"]
-    return replace(call, request=call.request.with_params(**dict.fromkeys(names, affordable)))
+    limited = call.request.with_params(**dict.fromkeys(names, affordable))
+    return replace(call, request=limited, unlimited=call.request)
 
 
 def _refusal(call: PlannedCall, money: Decimal) -> str:

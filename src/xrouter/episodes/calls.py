@@ -20,10 +20,11 @@ from ..errors import (
 )
 from ..messages import Completion, Request, Usage
 from ..providers.pool import Pool
-from .answers import comparable_answer
+from .answers import comparable_answer, marked_answer
 from .call_answers import answer_where_offered, offers_functions
 from .cost import estimate_prompt_tokens
 from .episode import Call, Response
+from .response_flaws import Flaw, flaws, leaves_no_answer
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,16 @@ REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """A call about to be made: the request as the model will get it, and its predicted cost in USD."""
+    """A call about to be made: the request as the model will get it, and its predicted cost in USD.
+
+    unlimited: the request before a cost cap limited its output; None where none did.
+    """
 
     call_id: str
     model: Model
     request: Request
     predicted_cost: Decimal
+    unlimited: Request | None = None
 
 
 def plan_call(request: Request, call: Call) -> Request:
@@ -106,26 +111,34 @@ async def _ask(call: PlannedCall, pool: Pool, turn: int) -> Response:
 
 
 def good_response(call: PlannedCall, turn: int, completion: Completion) -> Response:
-    answer = completion.answer
-    functions_offered = offers_functions(call.request)
-    if answer is None:
-        answer = comparable_answer(
-            completion.text,
-            completion.tool_calls,
-            question=call.request.query,
-            functions_offered=functions_offered,
-        )
-    elif functions_offered:
-        answer = answer_where_offered(answer)
+    found = flaws(call.unlimited or call.request, completion)
     return Response(
         call_id=call.call_id,
         model=call.model.name,
         turn=turn,
         completion=completion,
-        answer=answer,
+        answer=_answer(call.request, completion, found),
         usage=completion.usage,
         cost_usd=call.model.price.cost(completion.usage),
         latency_s=completion.latency_s,
+        flaws=found,
+    )
+
+
+def _answer(request: Request, completion: Completion, found: frozenset[Flaw]) -> str | None:
+    """The response's final answer, comparable; of one that was cut off only what it had marked as its answer."""
+    if leaves_no_answer(found):
+        return None
+    answer, functions_offered = completion.answer, offers_functions(request)
+    if answer is not None:
+        return answer_where_offered(answer) if functions_offered else answer
+    if found and not completion.tool_calls:
+        return marked_answer(completion.text)
+    return comparable_answer(
+        completion.text,
+        completion.tool_calls,
+        question=request.query,
+        functions_offered=functions_offered,
     )
 
 

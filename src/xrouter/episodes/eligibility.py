@@ -45,16 +45,18 @@ class Needs:
 
     def unmet_by(self, model: Model) -> str | None:
         """Why the model cannot take the request; None if it can."""
-        if self.prompt_tokens >= model.context_window:
-            return (
-                f"its context window is {model.context_window} tokens, the prompt about {self.prompt_tokens}"
-            )
         if self.tools and not model.tools:
             return "it takes no tools"
         if self.json_schema and not model.structured_output:
             return "it takes no JSON schema"
         missing = self.modalities.difference(model.modalities)
         return f"it takes no {' or '.join(sorted(missing))} input" if missing else None
+
+    def too_long_for(self, model: Model) -> str | None:
+        """Why the prompt is thought not to fit the model; None if it fits."""
+        if self.prompt_tokens < model.context_window:
+            return None
+        return f"its context window is {model.context_window} tokens, the prompt about {self.prompt_tokens}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,9 @@ def eligible(
 ) -> tuple[frozenset[str], dict[str, str]]:
     """(names of the models that can take the request, why each of the others cannot).
 
-    unhealthy: models that would fail just now, with the reason. They are left out only while others remain: a model
-        that may have come back is better than none.
+    unhealthy: models that would fail just now, with the reason.
+    Models whose window seems too small, and unhealthy ones, are left out only while others remain: the length is an
+    estimate, and a model that may have come back is better than none.
     """
     needs = Needs.of(request)
     reasons: dict[str, str] = {}
@@ -94,12 +97,14 @@ def eligible(
         why = scope.excludes(model) or needs.unmet_by(model)
         if why is not None:
             reasons[model.name] = why
-    able = [model.name for model in models if model.name not in reasons]
-    well = [name for name in able if name not in (unhealthy or {})]
-    if well and unhealthy:
-        reasons |= {name: unhealthy[name] for name in able if name in unhealthy}
-        able = well
-    return frozenset(able), reasons
+    able = [model for model in models if model.name not in reasons]
+    doubts = {model.name: why for model in able if (why := needs.too_long_for(model)) is not None}
+    for doubtful in (doubts, unhealthy or {}):
+        rest = [model for model in able if model.name not in doubtful]
+        if rest and len(rest) < len(able):
+            reasons |= {model.name: doubtful[model.name] for model in able if model.name in doubtful}
+            able = rest
+    return frozenset(model.name for model in able), reasons
 
 
 def nobody_eligible(reasons: Mapping[str, str]) -> RequestError:

@@ -314,7 +314,7 @@ class Environment:
         confidence: float | None,
         degraded: str | None = None,
     ) -> None:
-        reasons = (degraded, self._preference.shortfall(confidence))
+        reasons = (degraded, _flawed(answer_from), self._preference.shortfall(confidence))
         why = "; ".join(filter(None, reasons)) or None
         self._episode = self._finish(completion, answer_from, reason, confidence, why)
 
@@ -358,3 +358,10 @@ class Environment:
     def _time_left(self) -> float | None:
         deadline = self._preference.deadline_s
         return None if deadline is None else deadline - (self._clock() - self._started)
+
+
+def _flawed(answer_from: Response | None) -> str | None:
+    """Why an answer that is handed over is no sound one; None if it is."""
+    if answer_from is None or not answer_from.flaws:
+        return None
+    return f"the answer of {answer_from.model} is flawed: {', '.join(sorted(answer_from.flaws))}"

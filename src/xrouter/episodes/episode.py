@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ..catalog.model import Model
 from ..errors import ProviderError
 from ..messages import Completion, Request, Usage
+from .response_flaws import Flaw, leaves_no_answer
 
 DEFAULT_MAX_TURNS = 3
 """Two rounds of calls and a choice."""
@@ -118,6 +119,7 @@ class Response:
     """What came back from one call. A failed call is a response with `error` and no completion.
 
     answer: the final answer read from the text, normalised; None where there is none.
+    flaws: what is plainly wrong with it, e.g. that it refused (see `response_flaws`).
     cost_usd: what the call was booked at, failed calls included.
     fault: the error of a failed call, for whoever answers the client; `error` is its text.
     partial: the call failed when a part of its answer had reached the client already.
@@ -134,10 +136,16 @@ class Response:
     error: str | None = None
     fault: ProviderError | None = field(default=None, compare=False, repr=False)
     partial: bool = False
+    flaws: frozenset[Flaw] = frozenset()
 
     @property
     def ok(self) -> bool:
         return self.completion is not None
+
+    @property
+    def useless(self) -> bool:
+        """Whether it came back and answers nothing: flawed, and cut off at most before it had answered."""
+        return leaves_no_answer(self.flaws) or (bool(self.flaws) and self.answer is None)
 
     @property
     def text(self) -> str:

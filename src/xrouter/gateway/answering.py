@@ -1,147 +1,266 @@
-"""One exchange: from a checked request to the last byte of its answer."""
+"""One exchange: from a checked request to the last byte of its answer.
+
+    identify the caller -> controls -> who decides -> admission (limits, budgets) -> cache -> episode -> reply
+
+An admission ends exactly once: settled with what the ledger booked, or released where nothing was spent.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..accounts.admission import Admission
+from ..accounts.caller import Caller
 from ..answer import Answer
-from ..episodes.booking import Attribution
-from ..episodes.eligibility import Scope
-from ..episodes.episode import Preference
-from ..errors import ModelNotFoundError, RequestError
-from ..policies.named import Named
-from ..policies.policy import Policy
-from ..router import Router
+from ..caching.cache import Asking
+from ..caching.control import cache_control
+from ..caching.entry import Hit
+from ..caching.question import Question
+from ..episodes.booking import Attribution, route_of, stored_answer_entry
+from ..episodes.cost import estimate_prompt_tokens
+from ..errors import LedgerError, RequestError
+from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
+from ..messages import Usage
+from ..observability.record import RequestRecord
+from ..trace_context import current_trace
 from .api import Exchange
-from .asgi import Reply
+from .asgi import Reply, header
 from .asgi import Scope as Connection
+from .assignment import Assignment, assign
+from .client_key import bearer
 from .controls import Controls, read_controls
 from .relay import Relay
-from .reply import chat_completion, plan_object
-from .response_headers import answer_headers
-from .sessions import Session, Sessions, awaits_tool_results, implied_session
+from .reply import chat_completion, plan_object, stored_completion
+from .response_headers import answer_headers, budget_headers, calling_s
+from .services import Services
+from .sessions import Session, implied_session
 from .wire import Chat
-
-POLICY_MODEL = "xrouter"
-"""The model name that means: let the policy decide."""
-
-_STEERS_THE_POLICY = ("cost_weight", "target_quality", "max_turns", "simple")
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Who decides on a request, among which models, and with what in mind."""
-
-    policy: Policy | None
-    preference: Preference
-    scope: Scope
-    warm_tokens: Mapping[str, int]
 
 
 class Answering:
-    """Answers exchanges with one router. `sessions` keeps conversations with their models."""
+    """Answers exchanges; `record` of each is filled in for metrics and the log."""
 
-    def __init__(self, router: Router, sessions: Sessions) -> None:
-        self._router = router
-        self._sessions = sessions
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._router = services.router
 
-    async def answer(self, exchange: Exchange, connection: Connection, reply: Reply) -> None:
+    async def answer(
+        self, exchange: Exchange, connection: Connection, reply: Reply, record: RequestRecord
+    ) -> None:
         """Send the answer. Raises XRouterError before the first byte or, for a stream, in the middle."""
-        started = time.monotonic()
-        chat = exchange.chat
+        services, chat = self._services, exchange.chat
+        record.model, record.stream = chat.model, chat.stream
+        caller = await services.gate.identify(bearer(connection))
+        record.key_id = caller.key_id
         controls = read_controls(chat.options, connection)
-        owner = "anyone"
-        session_name = controls.session or implied_session(chat.request)
-        session = None if session_name is None else await self._sessions.read(owner, session_name)
+        if services.guardrails.checks_requests:
+            chat = replace(chat, request=await services.guardrails.before(chat.request))
+        one = _One(services, exchange, chat, controls, caller, reply, record)
         try:
-            assignment = self._assign(chat, controls, session)
-            if controls.dry_run:
-                await self._plan(chat, assignment, reply)
-                return
-            episode_id = uuid.uuid4().hex
-            relay = None
-            if chat.stream:
-                relay = Relay(reply, exchange.stream(), episode_id, {}, include_usage=chat.include_usage)
-            answer = await self._router.answer_request(
-                chat.request,
-                assignment.preference,
-                policy=assignment.policy,
-                scope=assignment.scope,
-                attribution=Attribution(tags=controls.tags, session=controls.session),
-                sink=relay,
-                warm_tokens=assignment.warm_tokens,
-                episode_id=episode_id,
-            )
+            await one.answer(connection)
         except RequestError as error:
             raise controls.named(error) from error
-        if session_name is not None and answer.episode.answer_from is not None:
-            await self._sessions.write(owner, session_name, _session(answer))
+
+
+class _One:
+    """One request under way."""
+
+    def __init__(
+        self,
+        services: Services,
+        exchange: Exchange,
+        chat: Chat,
+        controls: Controls,
+        caller: Caller,
+        reply: Reply,
+        record: RequestRecord,
+    ) -> None:
+        self._services = services
+        self._router = services.router
+        self._exchange = exchange
+        self._chat = chat
+        self._controls = controls
+        self._caller = caller
+        self._reply = reply
+        self._record = record
+        self._started = time.monotonic()
+        self._episode_id = uuid.uuid4().hex
+        self._owner = caller.key_id or "anyone"
+        self._budget_headers: Mapping[str, str] = {}
+
+    async def answer(self, connection: Connection) -> None:
+        chat, controls, gate = self._chat, self._controls, self._services.gate
+        name = controls.session or implied_session(chat.request)
+        session = None if name is None else await self._services.sessions.read(self._owner, name)
+        assignment = assign(self._router, chat, controls, self._caller, session)
+        if controls.dry_run:
+            await self._plan(assignment)
+            return
+        admission = await gate.admit(
+            self._caller,
+            assignment.models,
+            worst_cost_usd=assignment.worst_cost_usd(self._router, chat.request),
+            prompt_tokens=estimate_prompt_tokens(chat.request),
+            tags=controls.tags,
+        )
+        try:
+            assignment = assignment.capped(admission.max_cost_usd)
+            control = cache_control(_text(header(connection, b"cache-control")), controls.cache)
+            question = self._question(assignment)
+            async with self._services.cache.asking(
+                question, control, wait_s=assignment.preference.deadline_s
+            ) as asking:
+                self._record.cache = asking.status
+                if asking.hit is not None:
+                    await self._from_cache(asking.hit, assignment, admission)
+                else:
+                    answer = await self._ask(assignment, admission, asking)
+                    if name is not None and answer.episode.answer_from is not None:
+                        await self._services.sessions.write(self._owner, name, _session(answer))
+        except LedgerError:
+            # Nobody knows what is in the books: what was set aside stays so until it lapses.
+            raise
+        except BaseException:
+            await admission.release()
+            raise
+
+    async def _ask(self, assignment: Assignment, admission: Admission, asking: Asking) -> Answer:
+        chat, guardrails = self._chat, self._services.guardrails
+        relay = None
+        if chat.stream:
+            relay = Relay(
+                self._reply,
+                self._exchange.stream(),
+                self._episode_id,
+                {"x-xrouter-cache": asking.status},
+                include_usage=chat.include_usage,
+            )
+        answer = await self._router.answer_request(
+            chat.request,
+            assignment.preference,
+            policy=assignment.policy,
+            scope=assignment.scope,
+            attribution=self._attribution(admission),
+            sink=None if guardrails.checks_answers else relay,
+            warm_tokens=assignment.warm_tokens,
+            episode_id=self._episode_id,
+        )
+        if guardrails.checks_answers:
+            completion = await guardrails.after(chat.request, answer.episode.completion)
+            answer = answer.with_completion(completion)
+        self._note(answer)
+        completion_object = None
+        if relay is None or asking.keeps or self._services.prompts is not None:
+            completion_object = chat_completion(answer, int(time.time()))
+            await asking.keep(completion_object, cost_usd=answer.cost_usd, degraded=answer.degraded)
+        if self._services.prompts is not None:
+            self._services.prompts.store(
+                self._record.request_id,
+                chat.request,
+                completion_object,
+                model=answer.model,
+                key_id=self._caller.key_id,
+            )
         if relay is not None:
             await relay.finish(answer)
-            return
-        completion = chat_completion(answer, int(time.time()))
-        await reply.json(200, exchange.whole(completion), answer_headers(answer, time.monotonic() - started))
+        else:
+            assert completion_object is not None
+            headers = {
+                **answer_headers(answer, time.monotonic() - self._started),
+                **self._budget_headers,
+                "x-xrouter-cache": asking.status,
+            }
+            await self._reply.json(200, self._exchange.whole(completion_object), headers)
+        return answer
 
-    def _assign(self, chat: Chat, controls: Controls, session: Session | None) -> Assignment:
-        """Raises ModelNotFoundError, or RequestError for wishes that do not fit the model asked for."""
-        pool, scope = self._router.pool, controls.scope
-        for names, key in ((scope.allowed or (), "models"), (scope.forbidden, "exclude_models")):
-            unknown = next((name for name in names if name not in pool), None)
-            if unknown is not None:
-                raise ModelNotFoundError(f"{key}: model {unknown!r} is not in the pool", param=key)
-        if chat.model in pool:
-            for option in _STEERS_THE_POLICY:
-                if option in controls.wishes:
-                    raise RequestError(
-                        f"{option} steers the policy; with model {chat.model!r} there is none,"
-                        f" ask for model {POLICY_MODEL!r}",
-                        param=option,
-                    )
-            return self._named((chat.model,), controls)
-        name, colon, preset = chat.model.partition(":")
-        if name != POLICY_MODEL:
-            raise ModelNotFoundError(
-                f"model {chat.model!r} is unknown; GET /v1/models lists what there is", param="model"
+    async def _from_cache(self, hit: Hit, assignment: Assignment, admission: Admission) -> None:
+        """A stored answer: booked at no cost, with what it saved."""
+        entry = stored_answer_entry(
+            self._episode_id,
+            hit.kind,
+            hit.saved_usd,
+            assignment.preference,
+            self._router.reference,
+            self._attribution(admission),
+            time.monotonic() - self._started,
+        )
+        await self._router.book_entry(entry, [], self._attribution(admission))
+        self._record.route, self._record.saved_usd = "cache", hit.saved_usd
+        completion = stored_completion(hit, self._episode_id)
+        headers = {"x-xrouter-cache": hit.kind, "x-xrouter-cost-usd": "0", "x-xrouter-route": "cache"}
+        if self._chat.stream:
+            relay = Relay(
+                self._reply,
+                self._exchange.stream(),
+                self._episode_id,
+                headers,
+                include_usage=self._chat.include_usage,
             )
-        wishes = controls.wishes
-        if colon:
-            if preset not in self._router.settings.presets:
-                raise ModelNotFoundError(
-                    f"model {chat.model!r} is unknown; there are the presets"
-                    f" {', '.join(self._router.settings.presets)}",
-                    param="model",
-                )
-            wishes = {"preset": preset, **wishes}
-        preference = self._router.preference(**wishes)
-        if session is not None and session.model in pool:
-            if awaits_tool_results(chat.request) and scope.excludes(pool[session.model]) is None:
-                stays = replace(preference, max_turns=max(2, preference.max_turns))
-                return Assignment(Named((session.model,), self._router.policy), stays, scope, {})
-            return Assignment(None, preference, scope, session.warm_tokens(time.time()))
-        return Assignment(None, preference, scope, {})
+            await relay.whole(completion)
+        else:
+            await self._reply.json(200, self._exchange.whole(completion), {**headers, **self._budget_headers})
 
-    def _named(self, models: Sequence[str], controls: Controls) -> Assignment:
-        preference = replace(self._router.preference(**controls.wishes), max_turns=len(models))
-        scope = controls.scope
-        allowed = [name for name in models if scope.excludes(self._router.pool[name]) is None]
-        if not allowed:
-            why = scope.excludes(self._router.pool[models[0]])
-            raise RequestError(f"model {models[0]!r} may not be asked: {why}", param="model")
-        return Assignment(Named(allowed), preference, replace(scope, allowed=frozenset(allowed)), {})
-
-    async def _plan(self, chat: Chat, assignment: Assignment, reply: Reply) -> None:
+    async def _plan(self, assignment: Assignment) -> None:
         plan = await self._router.plan(
-            chat.request,
+            self._chat.request,
             assignment.preference,
             policy=assignment.policy,
             scope=assignment.scope,
             warm_tokens=assignment.warm_tokens,
         )
-        await reply.json(200, plan_object(plan))
+        await self._reply.json(200, plan_object(plan))
+
+    def _question(self, assignment: Assignment) -> Question:
+        policy, preference = assignment.policy or self._router.policy, assignment.preference
+        return Question(
+            scope=self._services.cache.scope(self._owner),
+            model=self._chat.model,
+            request=self._chat.request,
+            policy=f"{policy.name} {policy.version}",
+            preference={
+                "cost_weight": preference.cost_weight,
+                "target_quality": preference.target_quality,
+                "max_cost_usd": self._controls.wishes.get("max_cost_usd"),
+                "max_turns": preference.max_turns,
+                "simple": preference.simple,
+            },
+            allowed=assignment.models,
+            forbidden=tuple(assignment.scope.forbidden),
+        )
+
+    def _attribution(self, admission: Admission) -> Attribution:
+        trace = current_trace()
+
+        async def settled(entry: EpisodeEntry, calls: Sequence[CallEntry], spent: Sequence[Spent]) -> None:
+            usage = sum((call.usage for call in calls), Usage())
+            self._record.usage, self._record.cost_usd = usage, entry.cost_usd
+            self._record.route = entry.route
+            self._budget_headers = budget_headers(admission, spent)
+            await admission.settle(spent, usage.total_tokens)
+
+        return Attribution(
+            key_id=self._caller.key_id,
+            user=self._caller.user,
+            team=self._caller.team,
+            tags=admission.tags,
+            session=self._controls.session,
+            trace_id=None if trace is None else trace.trace_id,
+            scopes=admission.scopes,
+            settled=settled,
+        )
+
+    def _note(self, answer: Answer) -> None:
+        self._record.policy, self._record.confidence = answer.policy, answer.confidence
+        self._record.route = route_of(answer.episode)
+        self._record.upstream_s = calling_s(answer)
 
 
 def _session(answer: Answer) -> Session:
     return Session(answer.model, answer.episode.completion.usage.prompt_tokens, time.time())
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")

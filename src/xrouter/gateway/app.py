@@ -1,8 +1,10 @@
 """The gateway: an ASGI application in front of a router.
 
     POST /v1/chat/completions   the policy (`xrouter`, `xrouter:<preset>`) or a pool model by its name
+    POST /v1/responses          the same, as OpenAI's Responses
+    POST /v1/messages           the same, as Anthropic's Messages; /v1/messages/count_tokens estimates
     GET  /v1/models             what may be asked for
-    GET  /healthz               alive
+    GET  /healthz /readyz /metrics, POST /drain
 
 The last byte of an answer is sent only after its ledger rows are committed.
 """
@@ -13,34 +15,66 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
-from ..errors import MethodNotAllowedError, ServerStoppingError, UnknownUrlError, XRouterError
+from ..errors import (
+    MethodNotAllowedError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServerStoppingError,
+    UnknownUrlError,
+    XRouterError,
+)
+from ..observability.record import RequestRecord
+from ..observability.tracing import span
 from ..router import Router
-from ..state.memory import MemoryState
+from ..trace_context import parse_trace_context
 from .answering import Answering
-from .api import Api, Exchange
-from .asgi import ClientDisconnected, Receive, Reply, Scope, Send, read_body, request_id, until_disconnect
+from .anthropic.api import MESSAGES
+from .api import Api
+from .asgi import (
+    ClientDisconnected,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    header,
+    read_body,
+    request_id,
+    until_disconnect,
+)
 from .chat_api import CHAT
-from .reply import model_list
-from .sessions import Sessions
+from .operations import Operations
+from .responses.api import RESPONSES
+from .services import Services, open_services
 
 logger = logging.getLogger("xrouter.gateway")
 
-APIS: Mapping[str, Api] = {api.path: api for api in (CHAT,)}
+APIS: Mapping[str, Api] = {api.path: api for api in (CHAT, RESPONSES, MESSAGES)}
 """What the gateway speaks, by path."""
 
-_METHODS = {**dict.fromkeys(APIS, "POST"), "/v1/models": "GET", "/healthz": "GET"}
+Handler = Callable[[Scope, Receive, Reply, RequestRecord], Awaitable[None]]
 
 
 class Gateway:
-    """Serves one router. Its lifespan ends with the router's: shutting down closes pool and ledger."""
+    """Serves one router. Its lifespan ends with the router's: shutting down closes pool and ledger.
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._answering = Answering(router, Sessions(MemoryState()))
-        self._created = int(time.time())
+    services: what it answers with; by default opened from the router's settings.
+    """
+
+    def __init__(self, router: Router, services: Services | None = None) -> None:
+        self.services = open_services(router) if services is None else services
+        self._answering = Answering(self.services)
+        operations = Operations(self.services)
+        self._routes: Mapping[str, tuple[str, Handler]] = {
+            **dict.fromkeys(APIS, ("POST", self._answer)),
+            "/v1/messages/count_tokens": ("POST", operations.count_tokens),
+            "/v1/models": ("GET", operations.models),
+            "/healthz": ("GET", operations.health),
+            "/readyz": ("GET", operations.readiness),
+            "/metrics": ("GET", operations.metrics),
+            "/drain": ("POST", operations.drain),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -50,55 +84,75 @@ class Gateway:
             raise ValueError(f"the gateway speaks HTTP, not {scope['type']}")
         api = APIS.get(scope["path"], CHAT)
         reply = Reply(send, request_id(scope), api)
+        record = RequestRecord(reply.request_id, scope["path"])
+        started = time.monotonic()
+        self.services.metrics.request_started()
         try:
-            await self._dispatch(scope, receive, reply, api)
+            await self._watched(scope, receive, reply, record)
+        finally:
+            record.status = record.status or reply.status or 499
+            record.latency_s = time.monotonic() - started
+            record.first_byte_s = None if reply.started_at is None else reply.started_at - started
+            self.services.metrics.request_ended(record)
+            if scope["path"].startswith("/v1/"):
+                self.services.log.write(record)
+
+    async def _watched(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
+        """One request, whatever goes wrong in it."""
+        parent = parse_trace_context(
+            _text(header(scope, b"traceparent")), _text(header(scope, b"tracestate"))
+        )
+        try:
+            with span(
+                self.services.tracer, f"{scope['method']} {record.api}", "server", parent=parent
+            ) as now:
+                record.trace_id = now.context.trace_id
+                reply.trace = now.context.traceparent
+                await self._dispatch(scope, receive, reply, record)
         except ClientDisconnected:
-            return
+            record.status, record.code = 499, "client_disconnected"
         except asyncio.CancelledError:
             # The server cancels what is still running when its grace period is over; this task ends here.
-            await reply.error(ServerStoppingError("the server is shutting down; try again"))
+            await self._fail(ServerStoppingError("the server is shutting down; try again"), reply, record)
         except XRouterError as error:
             if error.status >= 500:
                 logger.warning("%s %s: %s", reply.request_id, type(error).__name__, error)
-            await reply.error(error)
+            await self._fail(error, reply, record)
         # The boundary of the process: whatever went wrong in one request, the next is served.
         except Exception as error:  # noqa: BLE001
             _log_without_values(reply.request_id, error)
-            await reply.error(
-                XRouterError(f"internal error; the log has it under request id {reply.request_id}")
-            )
+            text = f"internal error; the log has it under request id {reply.request_id}"
+            await self._fail(XRouterError(text), reply, record)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, reply: Reply, api: Api) -> None:
+    async def _fail(self, error: XRouterError, reply: Reply, record: RequestRecord) -> None:
+        record.status, record.code = error.status, error.code or error.type
+        if isinstance(error, QuotaExceededError):
+            self.services.metrics.budget_refused("budget")
+        elif isinstance(error, RateLimitedError):
+            self.services.metrics.rate_limited("requests")
+        await reply.error(error)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         path, method = scope["path"], scope["method"]
-        allowed = _METHODS.get(path)
-        if allowed is None:
-            raise UnknownUrlError(f"there is no {method} {path}; this server has {', '.join(_METHODS)}")
+        if path not in self._routes:
+            record.api = "unknown"
+            raise UnknownUrlError(f"there is no {method} {path}; this server has {', '.join(self._routes)}")
+        allowed, handle = self._routes[path]
         if method != allowed:
-            error = MethodNotAllowedError(f"{path} takes {allowed}, not {method}")
-            await reply.error(error, {"allow": allowed})
-        elif path in APIS:
-            body = await read_body(scope, receive, self._router.settings.max_body_bytes)
-            exchange = api.parse(body)
-            await until_disconnect(self._answer(exchange, scope, reply), receive)
-        elif path == "/v1/models":
-            presets = self._router.settings.presets
-            await reply.json(200, model_list(self._router.pool, presets, self._created))
-        else:
-            await reply.json(200, self._health())
+            raise MethodNotAllowedError(f"{path} takes {allowed}, not {method}", allow=allowed)
+        await handle(scope, receive, reply, record)
 
-    async def _answer(self, exchange: Exchange, scope: Scope, reply: Reply) -> None:
-        with self._router.under_way():
-            await self._answering.answer(exchange, scope, reply)
+    async def _answer(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
+        if self.services.drain.draining:
+            raise ServerStoppingError("this gateway is draining: ask another")
+        body = await read_body(scope, receive, self.services.router.settings.max_body_bytes)
+        exchange = APIS[scope["path"]].parse(body)
 
-    def _health(self) -> dict[str, Any]:
-        router = self._router
-        return {
-            "status": "ok",
-            "models": len(router.pool),
-            "policy": router.policy.name,
-            "policy_version": router.policy.version,
-            "simulated": any(model.simulated for model in router.pool),
-        }
+        async def answer() -> None:
+            with self.services.router.under_way():
+                await self._answering.answer(exchange, scope, reply, record)
+
+        await until_disconnect(answer(), receive)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -106,9 +160,13 @@ class Gateway:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self._router.aclose()
+                await self.services.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def _log_without_values(request_id: str, error: Exception) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
@@ -93,11 +94,17 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class Reply:
-    """One response, whole (`json`) or streamed (`start`, `write`, `end`), in the words of one API."""
+    """One response, whole (`json`) or streamed (`start`, `write`, `end`), in the words of one API.
+
+    started_at: when its head was sent (`time.monotonic`). trace: a traceparent for the client.
+    """
 
     def __init__(self, send: Send, request_id: str, api: Api) -> None:
         self.request_id = request_id
         self.started = False
+        self.started_at: float | None = None
+        self.status = 0
+        self.trace: str | None = None
         self._send = send
         self._api = api
         self._translator: Translator | None = None
@@ -108,6 +115,10 @@ class Reply:
             status,
             {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})},
         )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def text(self, status: int, body: bytes, content_type: str) -> None:
+        await self._head(status, {"content-type": content_type, "content-length": str(len(body))})
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, translator: Translator, headers: Mapping[str, str] | None = None) -> None:
@@ -129,8 +140,9 @@ class Reply:
     async def end(self, events: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": events})
 
-    async def error(self, error: XRouterError, headers: Mapping[str, str] | None = None) -> None:
+    async def error(self, error: XRouterError) -> None:
         """An error: the whole response, or the last event of a stream that has begun."""
+        headers = error_headers(error)
         if self._translator is not None:
             await self.end(self._translator.error(error, self.request_id))
             return
@@ -138,14 +150,16 @@ class Reply:
             raise error  # half a body is out: the connection must break
         if isinstance(error, BodyTooLargeError):
             # The rest of the body is still on the wire and will not be read.
-            headers = {**(headers or {}), "connection": "close"}
+            headers = {**headers, "connection": "close"}
         body = self._api.error(error, self.request_id)
-        await self.json(error.status, body, {**error_headers(error), **(headers or {})})
+        await self.json(error.status, body, headers)
 
     async def _head(self, status: int, headers: Mapping[str, str]) -> None:
-        self.started = True
+        self.started, self.started_at, self.status = True, time.monotonic(), status
         raw = [
             (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
         ]
         raw.append((self._api.request_id_header.encode("ascii"), self.request_id.encode("ascii")))
+        if self.trace is not None:
+            raw.append((b"traceparent", self.trace.encode("ascii")))
         await self._send({"type": "http.response.start", "status": status, "headers": raw})

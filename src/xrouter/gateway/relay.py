@@ -6,7 +6,7 @@ The end of a stream is held back until the rows are committed; it carries `xrout
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..answer import Answer
@@ -65,24 +65,27 @@ class Relay:
     async def finish(self, answer: Answer) -> None:
         """The rest of the stream, all of it where nothing was relayed. Call once the rows are committed."""
         if not self._reply.started:
-            await self._reply.start(
-                self._translator,
-                {
-                    **self._headers,
-                    "x-xrouter-route": route_of(answer.episode),
-                    "x-xrouter-cost-usd": dollars(answer.cost_usd),
-                },
-            )
-            completion = chat_completion(answer, int(time.time()))
-            parts = list(stream.chunks(completion, include_usage=self._include_usage))
-        else:
-            last = self._held or self._ending(answer)
-            parts = [last]
-            if self._include_usage:
-                parts.append({**last, "choices": [], "usage": usage_object(answer.usage)})
-            parts[-1] = {**parts[-1], "xrouter": xrouter_object(answer)}
-        events = b"".join(map(self._translator.feed, parts))
-        await self._reply.end(events + self._translator.finish())
+            self._headers = {
+                **self._headers,
+                "x-xrouter-route": route_of(answer.episode),
+                "x-xrouter-cost-usd": dollars(answer.cost_usd),
+            }
+            await self.whole(chat_completion(answer, int(time.time())))
+            return
+        last = self._held or self._ending(answer)
+        parts = [last]
+        if self._include_usage:
+            parts.append({**last, "choices": [], "usage": usage_object(answer.usage)})
+        parts[-1] = {**parts[-1], "xrouter": xrouter_object(answer)}
+        await self._end(parts)
+
+    async def whole(self, completion: Mapping[str, Any]) -> None:
+        """The whole stream, of an answer that is complete."""
+        await self._reply.start(self._translator, self._headers)
+        await self._end(stream.chunks(completion, include_usage=self._include_usage))
+
+    async def _end(self, parts: Iterable[Mapping[str, Any]]) -> None:
+        await self._reply.end(b"".join(map(self._translator.feed, parts)) + self._translator.finish())
 
     def _ending(self, answer: Answer) -> dict[str, Any]:
         """The end of a choice, for an upstream that closed its stream in good order but named no reason."""

@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from ..answer import Answer
+from ..caching.entry import Hit
 from ..catalog.model import Model
 from ..episodes.planning import Plan
-from ..errors import EpisodeError, ProviderError, RateLimitedError, XRouterError
-from ..messages import Completion
+from ..errors import EpisodeError, MethodNotAllowedError, ProviderError, RateLimitedError, XRouterError
+from ..messages import Completion, Usage
 from ..providers.usage import usage_object
 
 
@@ -67,6 +68,7 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
                 "completion_tokens": call.usage.completion_tokens,
                 "latency_ms": round(call.latency_s * 1000, 1),
                 "error": call.error,
+                "flaws": sorted(call.flaws),
             }
             for call in answer.calls
         ],
@@ -82,6 +84,29 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
         "policy_version": answer.policy_version,
         "degraded": answer.degraded,
         "simulated": answer.simulated,
+    }
+
+
+def stored_completion(hit: Hit, episode_id: str) -> dict[str, Any]:
+    """A cached chat.completion object under a new id; its `xrouter` says what it cost once and that it is stored."""
+    completion = hit.completion()
+    routing = completion.get("xrouter") or {}
+    return {
+        **completion,
+        "id": completion_id(episode_id),
+        "xrouter": {
+            **routing,
+            "episode_id": episode_id,
+            "calls": [],
+            "cost_usd": "0",
+            "usage": usage_object(Usage()),
+            "cache": {
+                "kind": hit.kind,
+                "age_s": round(hit.age_s, 3),
+                "saved_usd": dollars(hit.saved_usd),
+                "similarity": hit.similarity,
+            },
+        },
     }
 
 
@@ -144,7 +169,9 @@ def error_object(error: XRouterError) -> dict[str, Any]:
 
 
 def error_headers(error: XRouterError) -> Mapping[str, str]:
-    """Retry-After, in whole seconds, where it is known."""
+    """Retry-After, in whole seconds, where it is known; Allow, of a wrong method."""
+    if isinstance(error, MethodNotAllowedError):
+        return {"allow": error.allow}
     cause = error.fault if isinstance(error, EpisodeError) else error
     wait_s = cause.retry_after_s if isinstance(cause, (ProviderError, RateLimitedError)) else None
     return {} if wait_s is None else {"retry-after": str(max(0, math.ceil(wait_s)))}

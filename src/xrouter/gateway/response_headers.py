@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..accounts.admission import Admission
 from ..answer import Answer
 from ..episodes.booking import route_of
+from ..ledger.ledger import Spent
 from .reply import dollars
 
 
@@ -21,6 +25,18 @@ def answer_headers(answer: Answer, seconds: float) -> dict[str, str]:
         headers["x-xrouter-confidence"] = f"{answer.confidence:.4f}"
     if answer.degraded is not None:
         headers["x-xrouter-degraded"] = "true"
+    return headers
+
+
+def budget_headers(admission: Admission, spent: Sequence[Spent]) -> dict[str, str]:
+    """What the key has spent in its budget's period, and what the tightest of all budgets that apply has left."""
+    headers = {}
+    own = next((total for total in spent if total.scope.startswith("key:")), None)
+    if own is not None:
+        headers["x-xrouter-key-spend-usd"] = dollars(own.cost_usd)
+    left = admission.left_usd(spent)
+    if left is not None:
+        headers["x-xrouter-budget-left-usd"] = dollars(left)
     return headers
 
 

@@ -17,11 +17,14 @@ SHUTDOWN_GRACE_S = 10
 """How long requests under way may take to finish once the server is told to stop, in seconds."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises ConfigurationError when the address cannot be had."""
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; port 0 takes a free one. `shared`: others may listen on the port as well.
+
+    Raises ConfigurationError when the address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error}; choose another --host or --port (0 = any free port)"
@@ -35,8 +38,23 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(app: ASGIApp, *, grace_s: int = SHUTDOWN_GRACE_S) -> uvicorn.Server:
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """Says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, on_serving: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_serving = on_serving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started and self._on_serving is not None:
+            self._on_serving()
+
+
+def make_server(
+    app: ASGIApp, *, grace_s: int = SHUTDOWN_GRACE_S, on_serving: Callable[[], None] | None = None
+) -> uvicorn.Server:
+    return _Server(
         uvicorn.Config(
             app,
             loop=_loop(),
@@ -47,7 +65,8 @@ def make_server(app: ASGIApp, *, grace_s: int = SHUTDOWN_GRACE_S) -> uvicorn.Ser
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=grace_s,
-        )
+        ),
+        on_serving,
     )
 
 

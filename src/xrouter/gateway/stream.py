@@ -22,6 +22,11 @@ def event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
+def named_event(data: Mapping[str, Any]) -> bytes:
+    """An event that also bears the name of its `type`, as Anthropic's API and OpenAI's Responses have it."""
+    return b"event: %s\n%s" % (str(data["type"]).encode(), event(data))
+
+
 def chunks(completion: Mapping[str, Any], *, include_usage: bool) -> Iterator[dict[str, Any]]:
     """The chunks of a chat.completion object that `reply.chat_completion` made.
 

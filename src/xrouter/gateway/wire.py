@@ -5,17 +5,13 @@ Only what would break the gateway or its accounting is checked; any other field 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from ..errors import RequestError
 from ..messages import Request
-
-MAX_DEPTH = 100
-"""Deepest nesting of arrays and objects taken in a body: more than any tool schema needs."""
+from .checks import Checks, check_fields, decode, integer, list_of, model_name, number, of, shown
 
 _OWN_FIELDS = ("model", "messages", "stream", "stream_options", "xrouter")
 
@@ -33,19 +29,21 @@ class Chat:
 
 def parse_chat(body: bytes) -> Chat:
     """Raises RequestError, with `param` set to the field at fault where there is one."""
-    data = _decode(body)
-    model = data.get("model")
-    if not isinstance(model, str) or not model:
-        raise RequestError(f"model must be a string such as 'xrouter', got {_shown(model)}", param="model")
+    return chat_of(decode(body))
+
+
+def chat_of(data: Mapping[str, Any]) -> Chat:
+    """The checked request in a chat completions body: a client's, or one that another API's was turned into.
+
+    Raises RequestError as `parse_chat` does.
+    """
+    model = model_name(data)
     if "messages" not in data:
         raise RequestError("messages is missing: give a list of chat messages", param="messages")
     messages = Request.from_messages(data["messages"]).messages
     for i, message in enumerate(messages):
         _check_content(f"messages[{i}].content", message)
-    for name, (accepts, expected) in _CHECKS.items():
-        value = data.get(name)
-        if value is not None and not accepts(value):
-            raise RequestError(f"{name} must be {expected}, got {_shown(value)}", param=name)
+    check_fields(data, _CHECKS)
     stream = bool(data.get("stream"))
     return Chat(
         model=model,
@@ -54,32 +52,6 @@ def parse_chat(body: bytes) -> Chat:
         include_usage=_include_usage(data.get("stream_options"), stream),
         options=data.get("xrouter") or {},
     )
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON in UTF-8: {error}") from error
-    if not isinstance(data, dict):
-        raise RequestError(f"the body must be a JSON object, got {_shown(data)}")
-    if _deeper_than(MAX_DEPTH, data):
-        raise RequestError(f"the body is nested deeper than {MAX_DEPTH} levels")
-    return data
-
-
-def _deeper_than(limit: int, value: Any) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, (dict, list))
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _check_content(param: str, message: Mapping[str, Any]) -> None:
@@ -104,72 +76,36 @@ def _include_usage(options: Any, stream: bool) -> bool:
     include = options.get("include_usage")
     if include is not None and not isinstance(include, bool):
         raise RequestError(
-            f"stream_options.include_usage must be true or false, got {_shown(include)}",
+            f"stream_options.include_usage must be true or false, got {shown(include)}",
             param="stream_options.include_usage",
         )
     return bool(include)
 
 
-def _shown(value: Any) -> str:
-    """A value as an error message shows it: short, and never a client's text."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return str(orjson.dumps(value), "ascii")
-    names: dict[type, str] = {str: "a string", list: "an array", dict: "an object"}
-    return "an empty string" if value == "" else names.get(type(value), type(value).__name__)
-
-
-def _number(low: float, high: float) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        return type(value) in (int, float) and low <= value <= high
-
-    return accepts
-
-
-def _integer(low: int, high: int = 2**63) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        return type(value) is int and low <= value <= high
-
-    return accepts
-
-
-def _of(*types: type) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        return type(value) in types
-
-    return accepts
-
-
-def _list_of(kind: type) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-    return accepts
-
-
 def _stop(value: Any) -> bool:
-    return isinstance(value, str) or _list_of(str)(value)
+    return isinstance(value, str) or list_of(str)(value)
 
 
-_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "stream": (_of(bool), "true or false"),
-    "stream_options": (_of(dict), "an object"),
-    "xrouter": (_of(dict), "an object"),
-    "n": (_integer(1, 128), "an integer from 1 to 128"),
-    "max_tokens": (_integer(1), "a positive integer"),
-    "max_completion_tokens": (_integer(1), "a positive integer"),
-    "temperature": (_number(0, 2), "a number from 0 to 2"),
-    "top_p": (_number(0, 1), "a number from 0 to 1"),
-    "presence_penalty": (_number(-2, 2), "a number from -2 to 2"),
-    "frequency_penalty": (_number(-2, 2), "a number from -2 to 2"),
-    "seed": (_integer(-(2**63)), "an integer"),
+_CHECKS: Checks = {
+    "stream": (of(bool), "true or false"),
+    "stream_options": (of(dict), "an object"),
+    "xrouter": (of(dict), "an object"),
+    "n": (integer(1, 128), "an integer from 1 to 128"),
+    "max_tokens": (integer(1), "a positive integer"),
+    "max_completion_tokens": (integer(1), "a positive integer"),
+    "temperature": (number(0, 2), "a number from 0 to 2"),
+    "top_p": (number(0, 1), "a number from 0 to 1"),
+    "presence_penalty": (number(-2, 2), "a number from -2 to 2"),
+    "frequency_penalty": (number(-2, 2), "a number from -2 to 2"),
+    "seed": (integer(-(2**63)), "an integer"),
     "stop": (_stop, "a string or a list of strings"),
-    "logprobs": (_of(bool), "true or false"),
-    "top_logprobs": (_integer(0, 20), "an integer from 0 to 20"),
-    "logit_bias": (_of(dict), "an object"),
-    "tools": (_list_of(dict), "a list of objects"),
-    "tool_choice": (_of(str, dict), "a string or an object"),
-    "parallel_tool_calls": (_of(bool), "true or false"),
-    "response_format": (_of(dict), "an object"),
-    "user": (_of(str), "a string"),
-    "metadata": (_of(dict), "an object"),
+    "logprobs": (of(bool), "true or false"),
+    "top_logprobs": (integer(0, 20), "an integer from 0 to 20"),
+    "logit_bias": (of(dict), "an object"),
+    "tools": (list_of(dict), "a list of objects"),
+    "tool_choice": (of(str, dict), "a string or an object"),
+    "parallel_tool_calls": (of(bool), "true or false"),
+    "response_format": (of(dict), "an object"),
+    "user": (of(str), "a string"),
+    "metadata": (of(dict), "an object"),
 }

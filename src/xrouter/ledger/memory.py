@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import LedgerError
 from .ledger import CallEntry, EpisodeEntry, Spent
+from .spend import Spend, SpendBy, spend_of
 from .totals import DEFAULT_TOP_ROUTES, Totals, totals_of, within
 
 
@@ -51,6 +52,14 @@ class MemoryLedger:
             [episode for episode in self.episodes if within(episode.at, since, until)],
             [call for call in self.calls if within(call.at, since, until)],
             top_routes=top_routes,
+        )
+
+    def spend(self, by: SpendBy, since: float | None = None, until: float | None = None) -> list[Spend]:
+        """What was spent at times in [since, until), Unix seconds."""
+        return spend_of(
+            [episode for episode in self.episodes if within(episode.at, since, until)],
+            [call for call in self.calls if within(call.at, since, until)],
+            by,
         )
 
     async def aclose(self) -> None:

@@ -1,15 +1,11 @@
-"""The SQLite tables of the books, and their rows."""
+"""The SQLite tables of the books. Their columns are those of `rows`."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from decimal import Decimal
-from typing import Any
 
 from ..errors import LedgerError
-from ..messages import Usage
-from .ledger import CallEntry, EpisodeEntry
+from .migrations import pending
 
 SCHEMA_VERSION = 4
 
@@ -89,105 +85,11 @@ def create_or_check(connection: sqlite3.Connection, path: str) -> None:
             raise LedgerError(f"{path} is a database but no ledger: name another file")
         else:
             version = connection.execute("SELECT max(version) FROM schema_version").fetchone()[0]
-            while version in MIGRATIONS:
-                for statement in MIGRATIONS[version]:
+            for reached, statements in pending(path, version, SCHEMA_VERSION, MIGRATIONS):
+                for statement in statements:
                     connection.execute(statement)
-                version += 1
-                connection.execute("INSERT INTO schema_version VALUES (?)", (version,))
-            if version != SCHEMA_VERSION:
-                raise LedgerError(
-                    f"{path} is a ledger of schema version {version}, this program writes version "
-                    f"{SCHEMA_VERSION}: name another file or use the program that wrote it"
-                )
+                connection.execute("INSERT INTO schema_version VALUES (?)", (reached,))
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-
-
-def dollars(amount: Decimal) -> str:
-    """Exact text of an amount, never in exponent form."""
-    if not amount.is_finite():
-        raise LedgerError(f"cost {amount} is not an amount of US dollars")
-    return format(amount, "f")
-
-
-def episode_row(entry: EpisodeEntry) -> tuple[object, ...]:
-    return (
-        entry.episode_id,
-        entry.at,
-        entry.policy,
-        entry.policy_version,
-        entry.route,
-        entry.calls,
-        entry.answer_model,
-        entry.stop_reason,
-        dollars(entry.cost_usd),
-        entry.reference_model,
-        dollars(entry.reference_cost_usd),
-        entry.confidence,
-        entry.latency_s,
-        entry.cost_weight,
-        entry.error,
-        entry.degraded,
-        entry.simulated,
-        entry.target_quality,
-        entry.outside_training,
-        entry.key_id,
-        entry.user,
-        entry.team,
-        json.dumps(entry.tags),
-        entry.session,
-        entry.trace_id,
-        entry.cache,
-        dollars(entry.saved_usd),
-    )
-
-
-def call_row(entry: CallEntry) -> tuple[object, ...]:
-    usage = entry.usage
-    return (
-        entry.episode_id,
-        entry.call_id,
-        entry.at,
-        entry.model,
-        entry.provider,
-        entry.kind,
-        entry.turn,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        usage.estimated,
-        dollars(entry.cost_usd),
-        entry.latency_s,
-        entry.error,
-        entry.simulated,
-    )
-
-
-def read_episode(row: tuple[Any, ...]) -> EpisodeEntry:
-    values = list(row)
-    values[8], values[10] = Decimal(str(row[8])), Decimal(str(row[10]))
-    values[16], values[18] = bool(row[16]), bool(row[18])
-    values[22], values[26] = tuple(json.loads(row[22])), Decimal(str(row[26]))
-    return EpisodeEntry(*values)
-
-
-def read_call(row: tuple[Any, ...]) -> CallEntry:
-    (episode_id, call_id, at, model, provider, kind, turn, *counts) = row
-    prompt, completion, cached, reasoning, estimated, cost, latency, error, simulated = counts
-    return CallEntry(
-        call_id=call_id,
-        episode_id=episode_id,
-        at=at,
-        model=model,
-        provider=provider,
-        kind=kind,
-        turn=turn,
-        usage=Usage(prompt, completion, cached, reasoning, bool(estimated)),
-        cost_usd=Decimal(str(cost)),
-        latency_s=latency,
-        error=error,
-        simulated=bool(simulated),
-    )

@@ -16,20 +16,12 @@ from decimal import Decimal
 from pathlib import Path
 
 from ..errors import LedgerError
-from ..messages import Usage
 from .faults import is_busy, ledger_error
 from .ledger import CallEntry, EpisodeEntry, Spent
-from .schema import (
-    INSERT_CALL,
-    INSERT_EPISODE,
-    call_row,
-    create_or_check,
-    dollars,
-    episode_row,
-    read_call,
-    read_episode,
-)
-from .totals import DEFAULT_TOP_ROUTES, EXACT, ModelTotals, RouteTotals, Totals, ordered
+from .rows import call_row, dollars, episode_row, read_call, read_episode, totals_of_rows
+from .schema import INSERT_CALL, INSERT_EPISODE, create_or_check
+from .spend import Spend, SpendBy, read_spend
+from .totals import DEFAULT_TOP_ROUTES, EXACT, Totals
 from .writer import GroupWriter
 
 BUSY_TIMEOUT_S = 10.0
@@ -88,6 +80,15 @@ class SqliteLedger:
         try:
             with closing(self._reader()) as connection:
                 return _totals(connection, since, until, top_routes)
+        except sqlite3.Error as error:
+            raise ledger_error(self.path, error) from error
+
+    def spend(self, by: SpendBy, since: float | None = None, until: float | None = None) -> list[Spend]:
+        """What was spent at times in [since, until), Unix seconds. Blocks: on an event loop use a thread."""
+        span = (float("-inf") if since is None else since, float("inf") if until is None else until)
+        try:
+            with closing(self._reader()) as connection:
+                return read_spend(connection, by, span)
         except sqlite3.Error as error:
             raise ledger_error(self.path, error) from error
 
@@ -217,47 +218,20 @@ def _totals(
     when = "at >= ? AND at < ?"
     span = (float("-inf") if since is None else since, float("inf") if until is None else until)
     connection.execute("BEGIN")
-    requests, failed_requests, spend, reference, simulated = connection.execute(
+    books = connection.execute(
         "SELECT count(*), count(error), exact_sum(cost_usd), exact_sum(reference_cost_usd), "
         f"total(simulated) FROM episodes WHERE {when}",
         span,
     ).fetchone()
-    routes = [
-        RouteTotals(route, count, Decimal(cost))
-        for route, count, cost in connection.execute(
-            f"SELECT route, count(*) AS n, exact_sum(cost_usd) FROM episodes WHERE {when} "
-            "GROUP BY route ORDER BY n DESC, route LIMIT ?",
-            (*span, top_routes),
-        )
-    ]
-    rows = connection.execute(
+    routes = connection.execute(
+        f"SELECT route, count(*) AS n, exact_sum(cost_usd) FROM episodes WHERE {when} "
+        "GROUP BY route ORDER BY n DESC, route LIMIT ?",
+        (*span, top_routes),
+    ).fetchall()
+    models = connection.execute(
         "SELECT model, count(*), count(error), exact_sum(cost_usd), sum(prompt_tokens), sum(completion_tokens), "
         f"sum(cached_tokens), sum(reasoning_tokens), max(estimated) FROM calls WHERE {when} GROUP BY model",
         span,
     ).fetchall()
     connection.execute("COMMIT")
-    calls = sum(row[1] for row in rows)
-    models = [
-        ModelTotals(
-            model=row[0],
-            calls=row[1],
-            failed_calls=row[2],
-            cost_usd=Decimal(row[3]),
-            usage=Usage(row[4], row[5], row[6], row[7], bool(row[8])),
-            share=row[1] / calls,
-        )
-        for row in rows
-    ]
-    by_cost, by_requests = ordered(models, routes, top_routes)
-    return Totals(
-        requests=requests,
-        failed_requests=failed_requests,
-        calls=calls,
-        failed_calls=sum(model.failed_calls for model in models),
-        spend_usd=Decimal(spend or 0),
-        reference_usd=Decimal(reference or 0),
-        usage=sum((model.usage for model in models), Usage()),
-        models=by_cost,
-        routes=by_requests,
-        simulated_share=simulated / requests if requests else 0.0,
-    )
+    return totals_of_rows(books, routes, models, top_routes)

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
-from ..episodes.agreement import agreement_classes
+from ..episodes.agreement import agreement
 from ..episodes.budget import least_money
 from ..episodes.cost import estimate_prompt_tokens
 from ..episodes.episode import Call, CallModels, Decision, Observation, Select
 from ..messages import Request
 from .baselines import list_price_BM
 from .batching import Batching
+from .doubt import doubt
 from .memory import ByPool, RememberedQueries
 from .states import ArrayPolicy, Bools, Choices, States
 from .target_quality import TargetQuality
@@ -89,15 +90,18 @@ def observe_all(observations: Sequence[Observation], view: PoolView) -> States:
     size = (len(observations), len(view.models))
     responded, failed = np.zeros(size, bool), np.zeros(size, bool)
     answer, tokens, cost = np.full(size, -1, np.int64), np.zeros(size), np.zeros(size)
+    doubts, alike = np.zeros(size), np.zeros(len(observations), bool)
     allowed = np.empty(size, bool)
     for row, observation in enumerate(observations):
         allowed[row] = callable_M(observation, view)
         if observation.responses:
-            classes = agreement_classes([response.answer for response in observation.responses])
-            for response, answer_class in zip(observation.responses, classes, strict=True):
+            agreeing = agreement(observation.responses)
+            alike[row] = agreeing.by_similarity
+            for response, answer_class in zip(observation.responses, agreeing.classes, strict=True):
                 at = (row, view.position[response.model])
                 responded[at], failed[at] = response.ok, not response.ok
                 answer[at] = answer_class
+                doubts[at] = doubt(response)
                 tokens[at] = response.usage.completion_tokens
                 cost[at] += float(response.cost_usd)
     preferences = [observation.preference for observation in observations]
@@ -126,6 +130,8 @@ def observe_all(observations: Sequence[Observation], view: PoolView) -> States:
         answer_BM=answer,
         tokens_BM=tokens,
         cost_BM=cost,
+        doubt_BM=doubts,
+        alike_B=alike,
     )
 
 

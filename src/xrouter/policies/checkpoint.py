@@ -28,7 +28,7 @@ from .features import FEATURES
 from .inference import EASE_DIMENSIONS
 from .network import NetworkPolicy, initial_parameters
 from .policy import Policy
-from .profiles import DESCRIPTORS, Profiles
+from .profiles import DESCRIPTORS, UNKNOWN_SPREAD, Profiles
 from .text import SHAPE, TextEncoder
 from .turn_rules import Payoff
 
@@ -73,6 +73,7 @@ def save_network(policy: NetworkPolicy, path: Path, provenance: Provenance) -> N
         "skill": policy.profiles.skill_ND,
         "tokens": policy.profiles.tokens_ND,
         "tokens_scale": policy.profiles.tokens_scale_N,
+        "tokens_spread": policy.profiles.tokens_spread_N,
         "prompt": policy.profiles.prompt_N2,
         "typical": policy.profiles.typical_D,
         "descriptor_weights": policy.profiles.descriptor_weights,
@@ -103,6 +104,8 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
         raise CheckpointError(
             f"{source}: the checkpoint reads other features than this version; train it again"
         )
+    if "tokens_spread" not in arrays:  # written before lengths had a spread
+        arrays["tokens_spread"] = np.full(len(arrays.get("tokens_scale", ())), UNKNOWN_SPREAD, np.float32)
     try:
         _check_shapes(source, arrays, len(header["model_names"]))
         return NetworkPolicy(
@@ -120,6 +123,7 @@ def load_network(source: str | Path | None = None) -> NetworkPolicy:
                 skill_ND=arrays["skill"],
                 tokens_ND=arrays["tokens"],
                 tokens_scale_N=arrays["tokens_scale"],
+                tokens_spread_N=arrays["tokens_spread"],
                 prompt_N2=arrays["prompt"],
                 typical_D=arrays["typical"],
                 typical_prompt_tokens=header["typical_prompt_tokens"],
@@ -152,6 +156,7 @@ def _check_shapes(source: str | Path, arrays: Mapping[str, Any], models: int) ->
         "skill": (models, width),
         "tokens": (models, width),
         "tokens_scale": (models,),
+        "tokens_spread": (models,),
         "prompt": (models, 2),
         "typical": (width,),
         "descriptor_weights": (len(DESCRIPTORS),),

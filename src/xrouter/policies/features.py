@@ -6,13 +6,13 @@ drives pools it was not trained on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .inference import Inference, infer
-from .odds import logit
+from .odds import logit, sigmoid
 from .states import Bools, Floats, Ints, States, agreement_BM
 
 FIXED_OF_MODEL = (
@@ -52,6 +52,10 @@ FIXED_OF_EPISODE = (
 VARYING = ("callable", "pending", "pending models", "pending penalty", "best pending chance logit")
 FEATURES = (*FIXED_OF_MODEL, *FIXED_OF_EPISODE, *VARYING)
 SCALE = 4.0
+FREE_TEXT_SAME = (0.6, 0.7)
+"""`Prior.same_B2` where texts are judged alike in place of answers equal: two wrong ones are nearly as often alike as two
+right ones, so that confidence rises little. Agreement then says about what it was worth on the least telling of the
+recorded tasks with texts (docs/experiments/policy.md)."""
 COLUMN = {name: i for i, name in enumerate(FEATURES)}
 CALLABLE, PENDING, PENDING_MODELS, PENDING_PENALTY, PENDING_CHANCE = (COLUMN[name] for name in VARYING)
 
@@ -64,6 +68,7 @@ class Prior:
     same_B2: probability that two wrong answers, and two right ones, are equal.
     loadings_ME: how each model's success follows the hidden ease of queries, in logits (see `inference`).
     reference_cost: US dollars; the unit in which lambda counts cost.
+    cap_margin_M: times its expected cost that a call must fit under a cap on cost.
     """
 
     chance_BM: Floats
@@ -73,6 +78,7 @@ class Prior:
     same_B2: Floats
     loadings_ME: Floats
     reference_cost: float
+    cap_margin_M: Floats
 
     def columns(self, index: Ints) -> Prior:
         """These models only; the unit of cost stays the whole pool's."""
@@ -84,6 +90,7 @@ class Prior:
             self.same_B2,
             self.loadings_ME[index],
             self.reference_cost,
+            self.cap_margin_M[index],
         )
 
     def rows(self, index: Ints | Bools) -> Prior:
@@ -95,6 +102,7 @@ class Prior:
             self.same_B2[index],
             self.loadings_ME,
             self.reference_cost,
+            self.cap_margin_M,
         )
 
 
@@ -125,14 +133,29 @@ class View:
 
 def look(prior: Prior, states: States) -> View:
     """The view of these states."""
+    if states.alike_B.any():
+        prior = replace(prior, same_B2=np.where(states.alike_B[:, None], FREE_TEXT_SAME, prior.same_B2))
     prior_logit = np.clip(logit(prior.chance_BM), -SCALE, SCALE)
-    answer_BM = np.where(states.responded_BM, states.answer_BM, -1)
-    inference = infer(prior_logit, answer_BM, prior.same_B2[:, 0], prior.same_B2[:, 1], prior.loadings_ME)
+    inference = _infer(prior, states, prior_logit)
     chance_logit = logit(np.clip(inference.chance_BM, 1e-6, 1.0 - 1e-6))
     relative = prior.cost_BM / prior.reference_cost
     penalty = states.cost_weight_B[:, None] * relative
     fixed = _fixed_features(prior, states, inference, prior_logit, chance_logit, relative, penalty)
     return View(prior, states, inference, chance_logit, penalty, fixed)
+
+
+def _infer(prior: Prior, states: States, prior_logit: Floats) -> Inference:
+    """What the answers at hand say. Doubt takes weight from a response's vote, and then from its own chance."""
+    answer_BM = np.where(states.responded_BM, states.answer_BM, -1)
+    same_wrong_B, same_right_B = prior.same_B2[:, 0], prior.same_B2[:, 1]
+    doubt_BM = np.where(states.responded_BM, states.doubt_BM, 0.0)
+    if not doubt_BM.any():
+        return infer(prior_logit, answer_BM, same_wrong_B, same_right_B, prior.loadings_ME)
+    voting_logit = np.where(answer_BM >= 0, prior_logit - doubt_BM, prior_logit)
+    found = infer(voting_logit, answer_BM, same_wrong_B, same_right_B, prior.loadings_ME)
+    chance_BM = np.clip(found.chance_BM, 1e-6, 1.0 - 1e-6)
+    doubted_BM = np.where(doubt_BM > 0, sigmoid(logit(chance_BM) - doubt_BM), found.chance_BM)
+    return replace(found, chance_BM=doubted_BM)
 
 
 def _fixed_features(

@@ -25,7 +25,7 @@ from .profiles import PoolProfile, Profiles
 from .single import SingleNetwork, decide_one
 from .states import Bools, Choices, Floats, Ints, States
 from .text import TextEncoder
-from .turn_rules import CAP_MARGIN, HOPELESS_PENALTY, MAX_CALLS_PER_TURN, TIE, Payoff
+from .turn_rules import HOPELESS_PENALTY, MAX_CALLS_PER_TURN, TIE, Payoff
 
 HIDDEN = 64
 FORBIDDEN = -1e9
@@ -151,10 +151,10 @@ def legal_choices(view: View, pending_BM: Bools) -> Bools:
 def _affordable(
     prior: Prior, money_left_B: Floats, pending_BM: Bools, callable_BM: Bools, first_B: Bools
 ) -> Bools:
-    """Calls that a cap leaves room for, with `CAP_MARGIN`; where it has room for no first call, the cheapest that fits
-    without it."""
-    left_B1 = (money_left_B - CAP_MARGIN * (prior.cost_BM * pending_BM).sum(1))[:, None]
-    fits_BM: Bools = CAP_MARGIN * prior.cost_BM <= left_B1
+    """Calls that a cap leaves room for, with a margin for longer answers; where it has room for no first call, the
+    cheapest that fits without it."""
+    bound_BM = prior.cap_margin_M * prior.cost_BM
+    fits_BM: Bools = bound_BM <= (money_left_B - (bound_BM * pending_BM).sum(1))[:, None]
     cost_BM = np.where(callable_BM, prior.cost_BM, np.inf)
     cheapest_BM = (cost_BM <= cost_BM.min(1, keepdims=True)) & (cost_BM <= money_left_B[:, None])
     tight_B = first_B & ~(callable_BM & fits_BM).any(1)
@@ -252,6 +252,7 @@ class NetworkPolicy:
             same_B2=profile.same_B2(text_BD),
             loadings_ME=profile.loadings_ME,
             reference_cost=profile.reference_cost,
+            cap_margin_M=profile.cap_margin_M,
         )
 
     def decide(self, text_BD: Floats, states: States) -> Choices:

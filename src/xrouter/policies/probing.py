@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..catalog.model import Model
 from ..errors import DataError
-from .profiles import AS_ESTIMATED, Profiles
+from .profiles import AS_ESTIMATED, Profiles, shrunk_spread
 from .states import Floats
 
 SCORE_NOISE = 0.15
@@ -67,6 +67,7 @@ def add_models(profiles: Profiles, probed: Sequence[tuple[Model, Probes]]) -> Pr
         skill_ND=_joined(known.skill_ND, [row.skill_D for row in rows]),
         tokens_ND=_joined(known.tokens_ND, [row.tokens_D for row in rows]),
         tokens_scale_N=_joined(known.tokens_scale_N, [row.tokens_scale for row in rows]),
+        tokens_spread_N=_joined(known.tokens_spread_N, [row.tokens_spread for row in rows]),
         prompt_N2=_joined(known.prompt_N2, [row.prompt_2 for row in rows]),
         loadings_NE=_joined(known.loadings_NE, [known.loadings_NE.mean(0) for _ in rows]),
     )
@@ -77,6 +78,7 @@ class _Row:
     skill_D: Floats
     tokens_D: Floats
     tokens_scale: float
+    tokens_spread: float
     prompt_2: NDArray[np.float32]
 
 
@@ -90,11 +92,15 @@ def _row(known: Profiles, model: Model, probes: Probes) -> _Row:
     length = float(np.log(known.expected_tokens(model))) - typical
     tokens_D = posterior_row(tokens_ND, probes.text_PD, log_tokens, length, TOKENS_NOISE, TOKENS_LEVEL)
     predicted = np.exp(np.clip(probes.text_PD @ tokens_D, 0.0, 11.0))
+    squares = float(((log_tokens - np.log(predicted)) ** 2).sum())
+    spread = float(shrunk_spread(squares, len(probes), float(np.mean(known.tokens_spread_N**2))))
     scale = float(probes.tokens_P.sum() / max(float(predicted.sum()), 1e-9))
 
     counted = bool(probes.prompt_tokens_P.any())
     factor = float(probes.prompt_tokens_P.sum() / max(float(probes.estimate_P.sum()), 1e-9))
-    return _Row(skill_D, tokens_D, scale, np.array([0.0, factor], np.float32) if counted else AS_ESTIMATED)
+    return _Row(
+        skill_D, tokens_D, scale, spread, np.array([0.0, factor], np.float32) if counted else AS_ESTIMATED
+    )
 
 
 def _without(profiles: Profiles, names: set[str]) -> Profiles:
@@ -105,6 +111,7 @@ def _without(profiles: Profiles, names: set[str]) -> Profiles:
         skill_ND=profiles.skill_ND[kept],
         tokens_ND=profiles.tokens_ND[kept],
         tokens_scale_N=profiles.tokens_scale_N[kept],
+        tokens_spread_N=profiles.tokens_spread_N[kept],
         prompt_N2=profiles.prompt_N2[kept],
         loadings_NE=profiles.loadings_NE[kept],
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,14 @@ MIN_CHANCE, MAX_CHANCE = 0.02, 0.98
 AS_ESTIMATED = np.array([0.0, 1.0], np.float32)
 REASONING_LENGTH = 3.0
 """How much longer the answers of a reasoning model are, hidden tokens included, where nobody measured it."""
+UNKNOWN_SPREAD = float(np.log(2.0))
+"""Spread of lengths in checkpoints that hold none: one standard deviation is twice the length."""
+SPREAD_PRIOR = 50.0
+LEAST_SPREAD = 0.2
+"""Lengths that vary less than this did so for a reason of the recording, such as hidden tokens that were assumed."""
+CAP_DEVIATIONS = 1.0
+"""Under a cap on cost a call must fit though its answer be this many standard deviations longer than expected: an answer
+that the cap cuts off is worth little. Chosen on held-out training queries."""
 DESCRIPTORS = ("constant", "log input price", "log output price", "reasoning")
 
 
@@ -33,6 +42,7 @@ class Profiles:
 
     skill_ND: score of each model on a query = features . row.
     tokens_ND, tokens_scale_N: output tokens = scale * exp(features . row).
+    tokens_spread_N: standard deviation of the logarithm of output tokens around it; lengths are taken as log-normal.
     prompt_N2: tokens the model counts for a prompt = first + second * estimate (templates and tokenizers differ).
     typical_D: mean text features; typical_prompt_tokens: mean prompt length. Both define a pool's reference cost.
     descriptor_weights: mean score of an unmeasured model = weights . descriptors(model), see `descriptors`.
@@ -44,6 +54,7 @@ class Profiles:
     skill_ND: Floats32
     tokens_ND: Floats32
     tokens_scale_N: Floats32
+    tokens_spread_N: Floats32
     prompt_N2: Floats32
     typical_D: Floats32
     typical_prompt_tokens: float
@@ -59,7 +70,8 @@ class Profiles:
         mean_skill_D, mean_tokens_D = self.skill_ND.mean(0), self.tokens_ND.mean(0)
         typical_skill = float(self.typical_D @ mean_skill_D)
         typical_tokens = float(np.exp(self.typical_D @ mean_tokens_D))
-        skill, tokens, scale, prompt, loadings = [], [], [], [], []
+        common_spread = float(np.sqrt(np.mean(self.tokens_spread_N**2)))
+        skill, tokens, scale, spread, prompt, loadings = [], [], [], [], [], []
         for model, row in zip(models, rows, strict=True):
             if row is None:
                 shifted = mean_skill_D.copy()
@@ -67,12 +79,14 @@ class Profiles:
                 skill.append(shifted)
                 tokens.append(mean_tokens_D)
                 scale.append(np.float32(self.expected_tokens(model) / typical_tokens))
+                spread.append(common_spread)
                 prompt.append(AS_ESTIMATED)
                 loadings.append(self.loadings_NE.mean(0))
             else:
                 skill.append(self.skill_ND[row])
                 tokens.append(self.tokens_ND[row])
                 scale.append(self.tokens_scale_N[row])
+                spread.append(float(self.tokens_spread_N[row]))
                 prompt.append(self.prompt_N2[row])
                 loadings.append(self.loadings_NE[row])
         price_M2 = np.array(
@@ -83,6 +97,8 @@ class Profiles:
             skill_MD=np.array(skill, np.float32),
             tokens_MD=np.array(tokens, np.float32),
             tokens_scale_M=np.array(scale, np.float32),
+            tokens_spread_M=np.array(spread, np.float64),
+            common_spread=common_spread,
             prompt_M2=np.array(prompt, np.float32),
             usd_per_token_M2=price_M2 / 1e6,
             typical_D=self.typical_D,
@@ -108,6 +124,15 @@ class Profiles:
         return usual * (REASONING_LENGTH if model.reasoning else 1.0)
 
 
+def shrunk_spread(
+    squares: NDArray[np.floating] | float, answers: NDArray[np.integer] | int, common_variance: float
+) -> NDArray[np.float64]:
+    """Standard deviation of log lengths from the sum of squared residuals of some answers, drawn towards the common one
+    as if `SPREAD_PRIOR` answers had shown that; never below `LEAST_SPREAD`."""
+    variance = (np.asarray(squares) + SPREAD_PRIOR * common_variance) / (np.asarray(answers) + SPREAD_PRIOR)
+    return np.maximum(np.sqrt(variance), LEAST_SPREAD).astype(np.float64)
+
+
 def descriptors(model: Model) -> Floats32:
     """The `DESCRIPTORS`: what is known of any model. Prices in USD per Mtok."""
     rates = model.price.rates
@@ -117,12 +142,17 @@ def descriptors(model: Model) -> Floats32:
 
 @dataclass(frozen=True, eq=False)
 class PoolProfile:
-    """Profiles of one pool's models, in its order. usd_per_token_M2: input and output price."""
+    """Profiles of one pool's models, in its order. usd_per_token_M2: input and output price.
+
+    common_spread: of the lengths of all models ever profiled.
+    """
 
     known_M: NDArray[np.bool_]
     skill_MD: Floats32
     tokens_MD: Floats32
     tokens_scale_M: Floats32
+    tokens_spread_M: NDArray[np.float64]
+    common_spread: float
     prompt_M2: Floats32
     usd_per_token_M2: NDArray[np.float64]
     typical_D: Floats32
@@ -189,6 +219,20 @@ class PoolProfile:
     def ease_MG(self) -> Floats:
         """What a query's hidden ease adds to each model's logit at each node of `inference.quadrature`."""
         return np.asarray(self.loadings_ME @ quadrature()[0].T, np.float64)
+
+    def tokens_quantile_BM(self, tokens_BM: NDArray[np.float64], quantile: float) -> NDArray[np.float64]:
+        """Output tokens that an answer stays below with this probability, within (0, 1). tokens_BM: expected."""
+        deviations = NormalDist().inv_cdf(quantile)
+        spread_M = self.tokens_spread_M
+        return np.asarray(tokens_BM * np.exp(deviations * spread_M - spread_M**2 / 2.0), np.float64)
+
+    @cached_property
+    def cap_margin_M(self) -> NDArray[np.float64]:
+        """Times its expected cost that a call must fit under a cap: `CAP_DEVIATIONS` of a spread half way (in variance)
+        between the model's own and the common one, for how a model's lengths vary on new questions is known less well
+        than on old ones."""
+        spread_M = np.sqrt((self.tokens_spread_M**2 + self.common_spread**2) / 2.0)
+        return np.asarray(np.exp(CAP_DEVIATIONS * spread_M), np.float64)
 
     @cached_property
     def reference_cost(self) -> float:

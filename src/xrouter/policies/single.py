@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, log, log10
+from math import exp, inf, log, log10
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .features import (
     FEATURES,
     FIXED_OF_EPISODE,
     FIXED_OF_MODEL,
+    FREE_TEXT_SAME,
     PENDING,
     PENDING_CHANCE,
     PENDING_MODELS,
@@ -32,7 +33,7 @@ from .features import (
 from .profiles import PoolProfile
 from .single_inference import infer_one
 from .states import Floats, States
-from .turn_rules import CAP_MARGIN, HOPELESS_PENALTY, MAX_CALLS_PER_TURN, TIE, Payoff
+from .turn_rules import HOPELESS_PENALTY, MAX_CALLS_PER_TURN, TIE, Payoff
 
 Floats32 = NDArray[np.float32]
 OF_EPISODE = slice(len(FIXED_OF_MODEL), len(FIXED_OF_MODEL) + len(FIXED_OF_EPISODE))
@@ -123,15 +124,25 @@ class _Turn:
         self.callable_M = states.allowed_BM[0].copy()
         self.turns_left, self.money_left = states.turns_left_B.item(), states.money_left_B.item()
         self.cost_M = cost_M
-        self.listed_cost = 0.0
+        self.bound_M = cost_M * profile.cap_margin_M
+        self.listed_bound = 0.0
         weight = states.cost_weight_B.item()
         relative_M = cost_M / profile.reference_cost
         self.penalty_M = weight * relative_M
         prior_logit_M = np.minimum(np.maximum(np.log(chance_M / (1.0 - chance_M)), -SCALE), SCALE)
         self.spent = self.spent_before = weight * sum(states.cost_BM[0].tolist()) / profile.reference_cost
         classes = states.answer_BM[0, self.responded].tolist() if self.responded else []
+        if states.alike_B[0]:
+            same_wrong, same_right = FREE_TEXT_SAME
+        doubts = states.doubt_BM[0, self.responded].tolist() if self.responded else []
+        voting_logit_M = prior_logit_M
+        if any(doubts):
+            voting_logit_M = prior_logit_M.copy()
+            for model, answer, doubt in zip(self.responded, classes, doubts, strict=True):
+                if answer >= 0:
+                    voting_logit_M[model] -= doubt
         inferred = infer_one(
-            prior_logit_M,
+            voting_logit_M,
             self.responded,
             classes,
             same_wrong,
@@ -140,6 +151,8 @@ class _Turn:
             profile.ease_MG,
         )
         self.chance_M, self.chance_logit_M, self.after_M = inferred
+        if any(doubts):
+            self._doubt(doubts)
         self._shares(states)
         self._features(
             profile, states, prior_logit_M, relative_M, tokens_M, weight, same_wrong, same_right, classes
@@ -147,6 +160,17 @@ class _Turn:
         if self.responded:
             self.after_M = self.after_M.copy()
             self.after_M[self.responded] = 0.0
+
+    def _doubt(self, doubts: list[float]) -> None:
+        """Takes what flaws say from the chances of responses."""
+        self.chance_M, self.chance_logit_M = self.chance_M.copy(), self.chance_logit_M.copy()
+        for model, doubt in zip(self.responded, doubts, strict=True):
+            if doubt > 0:
+                chance = min(max(self.chance_M.item(model), 1e-6), 1.0 - 1e-6)
+                chance = 1.0 / (1.0 + exp(doubt - log(chance / (1.0 - chance))))
+                self.chance_M[model] = chance
+                chance = min(max(chance, 1e-6), 1.0 - 1e-6)
+                self.chance_logit_M[model] = log(chance / (1.0 - chance))
 
     def may_add(self) -> bool:
         if self.turns_left <= 1:
@@ -157,7 +181,7 @@ class _Turn:
         """Models that may be added, as `network.legal_choices` has it."""
         callable_M = self.callable_M
         if self.money_left < inf:
-            fits_M = CAP_MARGIN * self.cost_M <= self.money_left - CAP_MARGIN * self.listed_cost
+            fits_M = self.bound_M <= self.money_left - self.listed_bound
             affordable_M = callable_M & fits_M
             if not self.at_hand and not affordable_M.any():
                 cost_M = np.where(callable_M, self.cost_M, inf)
@@ -173,7 +197,7 @@ class _Turn:
         self.called.append(model)
         self.at_hand.append(model)
         self.callable_M[model] = False
-        self.listed_cost += self.cost_M.item(model)
+        self.listed_bound += self.bound_M.item(model)
         self.spent += self.penalty_M.item(model)
         x_MF = self.x_MF
         x_MF[model, CALLABLE], x_MF[model, PENDING] = 0.0, 1.0

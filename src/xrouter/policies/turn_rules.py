@@ -16,10 +16,6 @@ HOPELESS_PENALTY = 1.2
 """A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1. Since somebody must be asked,
 the first call's penalty counts from the cheapest model's."""
 
-CAP_MARGIN = 2.0
-"""Under a cap on cost a call must fit at this many times its expected cost: lengths vary, and an answer that the cap
-cuts off is worth nothing. Of 1, 1.5, 2 and 3 the best on training queries under most caps."""
-
 TIE = 1e-6
 """Values closer than this are equal, for only rounding tells such apart: the pool's order then decides."""
 

@@ -26,6 +26,7 @@ from ..errors import (
     ProviderUnavailableError,
 )
 from ..messages import Chunk, Completion, Request
+from ..trace_context import trace_headers
 from .openai_body import StreamReader, completion_of, json_object
 from .sse import SSEParser
 from .upstream_errors import error_of_status
@@ -202,7 +203,7 @@ class OpenAIProvider:
             answer = await client.post(
                 self._url,
                 data=payload,
-                headers={"Accept": accept, **self._headers},
+                headers={"Accept": accept, **trace_headers(), **self._headers},
                 allow_redirects=False,
             )
         except aiohttp.ServerTimeoutError as error:

@@ -22,7 +22,7 @@ from ..errors import (
     ProviderUnavailableError,
 )
 from ..messages import Chunk, Completion, Request
-from .breaker import CircuitBreaker
+from .breaker import CircuitBreaker, State
 from .provider import Provider
 
 _AGAINST_THE_ENDPOINT = (ProviderTimeoutError, ProviderUnavailableError, ProviderResponseError)
@@ -71,6 +71,8 @@ class RetryingProvider:
         self._breakers: dict[str, CircuitBreaker] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.on_retry: Callable[[str], None] | None = None
+        """Told the model's name before each attempt after the first."""
 
     def __repr__(self) -> str:
         return f"RetryingProvider({self.inner!r})"
@@ -80,6 +82,10 @@ class RetryingProvider:
         if model not in self._breakers:
             self._breakers[model] = CircuitBreaker(self._breaker_failures, self._breaker_reset_s, self._clock)
         return self._breakers[model]
+
+    def circuit_of(self, model: str) -> State:
+        """The state of its circuit: closed, half_open or open."""
+        return self.breaker_of(model).state
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
         try:
@@ -209,6 +215,8 @@ class RetryingProvider:
             or self.breaker_of(model.name).state == "open"
         ):
             raise error
+        if self.on_retry is not None:
+            self.on_retry(model.name)
         if asked is not None:
             return asked + self._uniform(0.0, self._base_delay_s)
         return self._uniform(0.0, min(self._max_delay_s, self._base_delay_s * 2.0**attempt))

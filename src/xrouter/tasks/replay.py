@@ -14,6 +14,7 @@ import numpy as np
 from ..episodes.cost import estimate_query_tokens
 from ..episodes.episode import DEFAULT_MAX_TURNS
 from ..policies.arrays import last_resort
+from ..policies.doubt import NO_ANSWER
 from ..policies.states import ArrayPolicy, Bools, Floats, Ints, States, agreement_BM
 from ..policies.target_quality import TargetQuality
 from .outcomes import Recording
@@ -90,10 +91,12 @@ class Replay:
         answer_BM, tokens_BM, cost_BM = (
             values_QM[query_B] for values_QM in (record.answer_QM, record.tokens_QM, record.cost_QM)
         )
-        money_left_B, allowed_BM = states.money_left_B, states.allowed_BM
+        money_left_B, allowed_BM, doubt_BM = states.money_left_B, states.allowed_BM, states.doubt_BM
         if np.isfinite(money_left_B).any():
             call_BM, limited_BM, cost_BM = fit_calls(record, query_B, money_left_B, call_BM)
-            answer_BM = np.where(limited_BM < tokens_BM, -1, answer_BM)
+            cut_BM = call_BM & (limited_BM < tokens_BM)
+            answer_BM = np.where(cut_BM, -1, answer_BM)
+            doubt_BM = np.where(cut_BM, NO_ANSWER, doubt_BM)
             tokens_BM = limited_BM
             money_left_B = np.round(money_left_B - np.where(call_BM, cost_BM, 0.0).sum(1), DIGITS)
             allowed_BM = allowed_BM & self._affordable_BM(query_B, money_left_B)
@@ -106,6 +109,7 @@ class Replay:
             answer_BM=np.where(call_BM, answer_BM, states.answer_BM),
             tokens_BM=np.where(call_BM, tokens_BM, states.tokens_BM),
             cost_BM=np.where(call_BM, cost_BM, states.cost_BM),
+            doubt_BM=doubt_BM,
         )
 
     def run(
@@ -172,10 +176,12 @@ class Replay:
 def best_at_limit(states: States, turn_BM: Ints) -> Ints:
     """What the environment hands over when the turns are used up; -1 where nothing came back.
 
-    The rule of `episodes.agreement.best_response`: the largest class of equal answers, then the more capable
-    model, then the earlier response. Recordings hold no text, so every response counts as saying something.
+    The rule of `episodes.agreement.best_response`: sound responses, then those that answer, then the largest class of
+    equal answers, then the more capable model, then the earlier response. Recordings hold no text, so every response
+    counts as saying something.
     """
-    votes_BM = agreement_BM(states).astype(np.int64)
+    soundness_BM = (states.doubt_BM <= 0).astype(np.int64) + (states.doubt_BM < NO_ANSWER)
+    votes_BM = agreement_BM(states).astype(np.int64) + soundness_BM * (len(states.models) + 1)
     score_BM = votes_BM * len(states.models) + _capability_rank_M(states)
     latest = int(turn_BM.max(initial=0))
     ranked = np.where(states.responded_BM, score_BM * (latest + 1) + latest - turn_BM, -1)

@@ -287,6 +287,14 @@ def _look_again(views: View, rows: Ints) -> None:
 
 def _put(states: States, rows: Ints, part: States) -> States:
     """`states` with these rows replaced; the arrays are the batch's own and are written in place."""
-    for name in ("turns_left_B", "allowed_BM", "responded_BM", "answer_BM", "tokens_BM", "cost_BM"):
+    for name in (
+        "turns_left_B",
+        "allowed_BM",
+        "responded_BM",
+        "answer_BM",
+        "tokens_BM",
+        "cost_BM",
+        "doubt_BM",
+    ):
         getattr(states, name)[rows] = getattr(part, name)
     return states

@@ -6,12 +6,14 @@ Axes: Q queries, M models, D text features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..episodes.cost import estimate_query_tokens
-from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles, descriptors
+from ..policies.network import NetworkPolicy
+from ..policies.profiles import MAX_CHANCE, MIN_CHANCE, Profiles, descriptors, shrunk_spread
 from ..policies.states import Bools, Floats, Ints
 from ..tasks.outcomes import Outcomes
 from .agreement import fit_loadings, fit_same
@@ -83,6 +85,7 @@ def fit_profiles(outcomes: Outcomes, text_QD: NDArray[np.floating], *, seed: int
         skill_ND=skill_MD.astype(np.float32),
         tokens_ND=tokens_MD.astype(np.float32),
         tokens_scale_N=scale_M.astype(np.float32),
+        tokens_spread_N=fit_spread(features, log_tokens, present_QM, fold_Q).astype(np.float32),
         prompt_N2=np.array(
             [
                 prompt_line(estimate_Q[present], counted[present])
@@ -97,6 +100,46 @@ def fit_profiles(outcomes: Outcomes, text_QD: NDArray[np.floating], *, seed: int
         descriptor_weights=descriptor_weights.astype(np.float32),
         same_2D=fit_same(features, outcomes.score_QM, record.answer_QM).astype(np.float32),
         loadings_NE=fit_loadings(honest_QM, outcomes.score_QM, present_QM).astype(np.float32),
+    )
+
+
+def fit_spread(
+    features_QD: Floats, log_tokens_QM: Floats, present_QM: NDArray[np.bool_], fold_Q: Ints
+) -> Floats:
+    """tokens_spread_N of `Profiles`: how far lengths are, in logarithms, from those that fits without their fold predict."""
+    square_QM = np.zeros_like(log_tokens_QM)
+    for fold in np.unique(fold_Q):
+        held = fold_Q == fold
+        if held.all():
+            continue  # one prompt alone: nothing to predict it from
+        weights = ridge(features_QD[~held], log_tokens_QM[~held], present_QM[~held], TOKENS_RIDGE)
+        square_QM[held] = (log_tokens_QM[held] - features_QD[held] @ weights.T) ** 2
+    square_QM = np.where(present_QM, square_QM, 0.0)
+    answers_M = present_QM.sum(0)
+    common = float(square_QM.sum() / max(int(answers_M.sum()), 1))
+    return shrunk_spread(square_QM.sum(0), answers_M, common)
+
+
+def add_spread(policy: NetworkPolicy, outcomes: Outcomes, *, seed: int = 0) -> NetworkPolicy:
+    """The policy with the spread of lengths fitted on these outcomes, which it was trained on; nothing else changes.
+
+    For checkpoints written before lengths had one. Models that the outcomes do not hold get the common spread.
+    """
+    record = outcomes.recording
+    features = np.asarray(policy.encoder.encode(record.prompts), np.float64)
+    log_tokens = np.log(np.maximum(record.tokens_QM.astype(np.float64), 1.0))
+    fitted = fit_spread(features, log_tokens, record.present_QM, prompt_folds(record.prompts, seed=seed))
+    by_name = dict(zip(outcomes.model_names, fitted.tolist(), strict=True))
+    common = float(np.sqrt(np.mean(fitted**2)))
+    spread_N = np.array([by_name.get(name, common) for name in policy.profiles.names], np.float32)
+    return NetworkPolicy(
+        policy.encoder,
+        replace(policy.profiles, tokens_spread_N=spread_N),
+        policy.parameters,
+        policy.payoff,
+        calibration=policy.calibration,
+        name=policy.name,
+        version=policy.version,
     )
 
 

@@ -47,6 +47,7 @@ def training_set(
         same_B2=cross_fitted_same(text_QD, outcomes.score_QM, recording.answer_QM, fold_Q),
         loadings_ME=of_pool.loadings_ME,
         reference_cost=of_pool.reference_cost,
+        cap_margin_M=of_pool.cap_margin_M,
     )
     return TrainingSet(outcomes, prior, unmeasured.chance_BM(text_QD), max_turns)
 

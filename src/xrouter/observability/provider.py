@@ -1,0 +1,141 @@
+"""A provider that is watched: every call becomes a span and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from ..catalog.model import Model
+from ..messages import Chunk, Completion, Request, Usage
+from ..providers.provider import Provider
+from ..trace_context import current_trace, in_trace
+from .genai import (
+    answer_attributes,
+    content_attributes,
+    request_attributes,
+    server_attributes,
+    span_name,
+    usage_attributes,
+)
+from .metrics import Circuit, Metrics
+from .redaction import Redact
+from .tracing import Attribute, Tracer, kind_of, span
+
+
+class WatchedProvider:
+    """Wraps `inner`; a Provider itself. Inside a RetryingProvider it sees each attempt, around one each call.
+
+    circuit: a model's name -> the state of its circuit breaker, told after what may have changed it.
+    url: the endpoint's, for spans. capture: prompts and answers go into spans, redacted first.
+    """
+
+    def __init__(
+        self,
+        inner: Provider,
+        metrics: Metrics,
+        tracer: Tracer,
+        *,
+        circuit: Callable[[str], Circuit] | None = None,
+        url: str | None = None,
+        capture: bool = False,
+        redact: Redact | None = None,
+    ) -> None:
+        self.inner = inner
+        self._metrics = metrics
+        self._tracer = tracer
+        self._circuit = circuit
+        self._troubled: set[str] = set()
+        self._server = server_attributes(url)
+        self._capture = capture
+        self._redact = redact
+
+    def __repr__(self) -> str:
+        return f"WatchedProvider({self.inner!r})"
+
+    async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
+        started = time.perf_counter()
+        try:
+            with span(self._tracer, span_name(model.id), "client") as watched:
+                if watched.recording:
+                    watched.set(self._asked(model, request))
+                completion = await self.inner.complete(model, request, timeout_s=timeout_s)
+                if watched.recording:
+                    watched.set(answer_attributes(completion) | self._content(request, completion))
+        except BaseException as error:
+            self._ended(model, kind_of(error), started, _usage_of(error))
+            raise
+        self._ended(model, "ok", started, completion.usage)
+        return completion
+
+    async def stream(
+        self, model: Model, request: Request, *, timeout_s: float | None = None
+    ) -> AsyncIterator[Chunk]:
+        started, usage, outcome = time.perf_counter(), None, "ok"
+        watched = self._tracer.start(
+            span_name(model.id), "client", current_trace(), self._asked(model, request)
+        )
+        waits_for_first = True
+        try:
+            async with _closing(self.inner.stream(model, request, timeout_s=timeout_s)) as chunks:
+                while True:
+                    # Between two pieces the task is the consumer's: the span is current only while one is awaited.
+                    with in_trace(watched.context):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        break
+                    if waits_for_first:
+                        waits_for_first = False
+                        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
+                    usage = chunk.usage or usage
+                    yield chunk
+        except BaseException as error:
+            outcome = kind_of(error)
+            usage = usage or _usage_of(error)
+            watched.fail(outcome)
+            raise
+        finally:
+            if usage is not None:
+                watched.set(usage_attributes(usage))
+            watched.end()
+            self._ended(model, outcome, started, usage)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+    def _ended(self, model: Model, outcome: str, started: float, usage: Usage | None) -> None:
+        self._metrics.upstream_call(model.name, outcome, time.perf_counter() - started, usage)
+        if self._circuit is not None and (outcome != "ok" or model.name in self._troubled):
+            # The breaker stands around this call: it knows of its end only once this one is left.
+            asyncio.get_running_loop().call_soon(self._tell_circuit, model.name, self._circuit)
+
+    def _tell_circuit(self, model: str, circuit: Callable[[str], Circuit]) -> None:
+        state = circuit(model)
+        self._metrics.circuit(model, state)
+        if state == "closed":
+            self._troubled.discard(model)
+        else:
+            self._troubled.add(model)
+
+    def _asked(self, model: Model, request: Request) -> Mapping[str, Attribute]:
+        return {**request_attributes(model.provider, model.id, request), **self._server}
+
+    def _content(self, request: Request, completion: Completion) -> dict[str, Attribute]:
+        return content_attributes(request, completion, self._redact) if self._capture else {}
+
+
+@asynccontextmanager
+async def _closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
+    try:
+        yield chunks
+    finally:
+        aclose = getattr(chunks, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+def _usage_of(error: BaseException) -> Usage | None:
+    """What the upstream reported of a call that failed."""
+    usage = getattr(error, "usage", None)
+    return usage if isinstance(usage, Usage) else None

@@ -1,0 +1,151 @@
+"""State in Redis or Valkey, for gateways on several hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError, StateError
+from ..ledger.ledger import Spent
+from ..settings_tables.addresses import shown
+from .limits import SCOPE_TTL_S, SLACK, picodollars
+from .redis_scripts import GIVE_BACK, RESERVE, SETTLE, TAKE
+from .state import Hold, Take
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+PREFIX = "xrouter"
+TIMEOUT_S = 2.0
+MAX_CONNECTIONS = 32
+
+
+class RedisState:
+    """Connects when first used, and again after the server was away; until then every method raises StateError.
+
+    url: redis://, rediss:// or unix://. prefix: of all keys, as a hash tag, so that a cluster keeps them together.
+    timeout_s: how long to wait for the server, in seconds.
+    Raises ConfigurationError where the client library is missing or the URL cannot be read.
+    """
+
+    def __init__(self, url: str, *, prefix: str = PREFIX, timeout_s: float = TIMEOUT_S) -> None:
+        self.address = shown(url)
+        self._prefix = f"{{{prefix}}}:"
+        self._timeout_s = timeout_s
+        self._closed = False
+        self._client = _client(url, timeout_s)
+        self._take, self._give_back, self._reserve, self._settle = (
+            self._client.register_script(_with_constants(script))
+            for script in (TAKE, GIVE_BACK, RESERVE, SETTLE)
+        )
+
+    async def get(self, key: str) -> bytes | None:
+        value: Any = await self._ask(self._client.get(f"{self._prefix}v:{key}"))
+        return value if value is None else bytes(value)
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        lasts_ms = max(1, round(ttl_s * 1000))
+        await self._ask(self._client.set(f"{self._prefix}v:{key}", value, px=lasts_ms))
+
+    async def delete(self, key: str) -> None:
+        await self._ask(self._client.delete(f"{self._prefix}v:{key}"))
+
+    async def take(self, takes: Sequence[Take]) -> tuple[int, float] | None:
+        short = await self._run(self._take, _arguments(takes)) if takes else None
+        return None if short is None else (int(short[0]), float(short[1]))
+
+    async def give_back(self, takes: Sequence[Take]) -> None:
+        if takes:
+            await self._run(self._give_back, _arguments(takes))
+
+    async def reserve(self, reservation: str, holds: Sequence[Hold], *, ttl_s: float) -> int | None:
+        arguments: list[str | int] = [reservation, max(1, round(ttl_s * 1000))]
+        for hold in holds:
+            arguments += _noted(hold.spent)
+            arguments += [_amount(hold.picodollars), _amount(hold.limit_picodollars)]
+        full = await self._run(self._reserve, arguments)
+        return None if full is None else int(full)
+
+    async def settle(self, reservation: str, spent: Sequence[Spent]) -> None:
+        await self._run(self._settle, [reservation, *(part for total in spent for part in _noted(total))])
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._client.aclose()
+
+    async def _run(self, script: Any, arguments: Sequence[str | int]) -> Any:
+        return await self._ask(script(keys=[self._prefix], args=arguments))
+
+    async def _ask(self, answer: Awaitable[Any]) -> Any:
+        from redis.exceptions import RedisError
+
+        if self._closed:
+            _discard(answer)
+            raise StateError(f"the state {self.address} is closed: open another")
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await answer
+        except (RedisError, OSError, TimeoutError) as error:
+            why = str(error) or f"no answer within {2 * self._timeout_s:g} s"
+            raise StateError(
+                f"state {self.address} cannot be used: {why}; check that the server runs and is reachable"
+            ) from error
+
+
+def _client(url: str, timeout_s: float) -> Redis:
+    try:
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as NoConnection
+    except ImportError as error:
+        raise ConfigurationError(
+            f"state {shown(url)} needs the client library: pip install 'xrouter[redis]'", param="state"
+        ) from error
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
+        )
+    except ValueError:
+        raise ConfigurationError(
+            f"state = {shown(url)!r} is no address such as redis://host:6379/0", param="state"
+        ) from None
+    return Redis(connection_pool=pool)
+
+
+def _with_constants(script: str) -> str:
+    return script.replace("SCOPE_TTL_S", f"{SCOPE_TTL_S:.0f}").replace("SLACK", repr(SLACK))
+
+
+def _arguments(takes: Sequence[Take]) -> list[str | int]:
+    return [
+        part
+        for take in takes
+        for part in (take.bucket, *map(_number, (take.amount, take.capacity, take.per_s)))
+    ]
+
+
+def _number(value: float) -> str:
+    return repr(float(value))
+
+
+def _amount(pico: int) -> str:
+    """Whole dollars and the picodollars beyond them. A limit below zero leaves room for nothing, as zero does."""
+    dollars, rest = divmod(max(0, pico), 10**12)
+    return f"{dollars}:{rest}"
+
+
+def _noted(spent: Spent) -> list[str | int]:
+    return [spent.scope, spent.version, _amount(picodollars(spent.cost_usd))]
+
+
+def _discard(answer: Any) -> None:
+    if hasattr(answer, "close"):
+        answer.close()
