@@ -39,6 +39,7 @@ class Request:
         its prompt cache stays warm; None = any.
     side_calls: a list to which providers append every call that was made beside the one whose answer they hand
         over, whatever the end; None = nobody books them.
+    worked_out: what others derive from the request and keep beside it, by the type of what is kept.
     """
 
     messages: tuple[Message, ...]
@@ -46,6 +47,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     affinity: str | None = None
     side_calls: list[SideCall] | None = field(default=None, repr=False, compare=False)
+    worked_out: dict[type, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_text(cls, text: str, **params: Any) -> Request:
