@@ -106,7 +106,7 @@ def _client(url: str, timeout_s: float) -> Redis:
         ) from error
     try:
         pool = BlockingConnectionPool.from_url(
-            url,
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
             max_connections=MAX_CONNECTIONS,
             timeout=timeout_s,
             socket_timeout=timeout_s,
