@@ -31,7 +31,7 @@ from xrouter.messages import Usage
 MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Any]] = {
     MemoryLedger: lambda request, folder: MemoryLedger(),
     PostgresLedger: lambda request, folder: PostgresLedger(
-        request.getfixturevalue("postgres_server").database(folder.name)
+        request.getfixturevalue("postgres_server").emptied()
     ),
     SqliteLedger: lambda request, folder: SqliteLedger(folder / "books.sqlite"),
 }

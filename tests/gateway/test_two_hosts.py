@@ -39,7 +39,7 @@ class Books:
 
 @pytest.fixture
 def books(postgres_server: Postgres, tmp_path: Path) -> Books:
-    return Books(postgres_server.database(tmp_path.name))
+    return Books(postgres_server.emptied())
 
 
 @pytest.fixture

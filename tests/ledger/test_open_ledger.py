@@ -21,7 +21,7 @@ async def test_a_path_is_a_file(tmp_path: Path) -> None:
 
 
 async def test_a_url_is_a_database_and_takes_variables(postgres_server: Postgres, tmp_path: Path) -> None:
-    url = postgres_server.database(tmp_path.name).replace("xrouter@", "xrouter:${SECRET}@")
+    url = postgres_server.emptied().replace("xrouter@", "xrouter:${SECRET}@")
     ledger = open_ledger(Settings(ledger=url), {"SECRET": "ge/heim"})
     assert isinstance(ledger, PostgresLedger)
     assert "heim" not in ledger.address
