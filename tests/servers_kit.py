@@ -183,7 +183,7 @@ def need(name: str, find, package: str):
         failure = install(package)
         found = find()
     else:
-        failure = "apt-get is not there or this is not root"
+        failure = "and installing it takes apt-get and root, and XROUTER_TESTS_INSTALL other than 0"
     if found is None:
         note = f"{name} is not installed ({failure}): what needs it is NOT TESTED; install {package}"
         warnings.warn(note, stacklevel=2)
