@@ -84,7 +84,7 @@ async def test_a_database_that_stays_away_refuses_requests_until_it_is_back(
                 await asyncio.sleep(0.05)
     finally:
         await asyncio.to_thread(postgres_server.start)
-    assert set(load.refused) == {500}
+    assert set(load.refused) <= {500, 503}, "the books are away, or where keys are kept"
     await load.until(20)
     await load.stop()
     assert set(load.answered) <= books.episodes()
