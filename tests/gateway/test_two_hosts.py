@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import aiohttp
 import psycopg
 import pytest
-from gateway_process_kit import POOL, GatewayProcess, Load
+from gateway_process_kit import POOL, GatewayProcess, Load, question
 from servers_kit import Postgres, Redis
 
+from xrouter.accounts.budget import Budget
+from xrouter.accounts.key import VirtualKey, hash_of, new_secret, shown
+from xrouter.accounts.postgres import PostgresAccounts
 from xrouter.errors import StateError
 from xrouter.ledger.ledger import Spent
 from xrouter.state.redis import RedisState
@@ -88,6 +92,43 @@ async def test_a_database_that_stays_away_refuses_requests_until_it_is_back(
     await load.until(20)
     await load.stop()
     assert set(load.answered) <= books.episodes()
+
+
+async def test_a_keys_budget_holds_across_hosts_and_is_closed_without_redis(
+    hosts: list[GatewayProcess], books: Books, redis_server: Redis
+) -> None:
+    secret = new_secret()
+    store = PostgresAccounts(books.url)
+    limit = Budget(Decimal("0.002"), "total")
+    await store.add_key(VirtualKey("k1", "both", hash_of(secret), shown(secret), 0.0, budgets=(limit,)))
+    await store.aclose()
+    headers = {"authorization": f"Bearer {secret}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def ask(number: int) -> int:
+            body = question("sim-medium") | {"max_tokens": 100}
+            url = hosts[number % 2].url
+            async with session.post(f"{url}/chat/completions", json=body) as response:
+                await response.read()
+                return response.status
+
+        statuses = []
+        for _ in range(60):
+            statuses += await asyncio.gather(*(ask(number) for number in range(16)))
+            if statuses[-16:] == [429] * 16:
+                break
+        assert set(statuses) == {200, 429}
+        with psycopg.connect(books.url) as connection:
+            ((spent, bookings),) = connection.execute(
+                "SELECT cost_usd, version FROM xrouter.spent"
+            ).fetchall()
+        assert bookings >= statuses.count(200)
+        assert Decimal("0.001") < spent <= limit.amount_usd
+        await asyncio.to_thread(redis_server.stop)
+        try:
+            assert [await ask(0), await ask(1)] == [503, 503]
+        finally:
+            await asyncio.to_thread(redis_server.start)
 
 
 SPENDER = """
