@@ -11,9 +11,11 @@ from episode_kit import completion
 from learner_kit import fitted_policy
 from synthetic import replaying_pool, synthetic_outcomes
 
+from xrouter.catalog.price import Rates
 from xrouter.episodes.cost import estimate_prompt_tokens, predicted_cost
 from xrouter.episodes.environment import Environment
 from xrouter.episodes.episode import (
+    Call,
     CallModels,
     Decision,
     DirectAnswer,
@@ -24,7 +26,7 @@ from xrouter.episodes.episode import (
 )
 from xrouter.errors import BudgetExceededError, CheckpointError
 from xrouter.messages import Request, Usage
-from xrouter.policies.arrays import PoolView, ServedPolicy, able_M, last_resort, observe
+from xrouter.policies.arrays import PoolView, ServedPolicy, able_M, imagined_answer, last_resort, observe
 from xrouter.policies.baselines import Cheapest, SingleModel
 from xrouter.policies.checkpoint import load_policy
 from xrouter.policies.doubt import CUT_AFTER_ANSWER, NO_ANSWER
@@ -227,3 +229,62 @@ def test_a_policy_of_the_users_own_is_loaded_by_its_dotted_path() -> None:
 def test_a_dotted_path_that_leads_nowhere_is_named(path: str) -> None:
     with pytest.raises(CheckpointError, match=path.split(":")[1] if "no.such" not in path else "no.such"):
         load_policy(path, ())
+
+
+async def test_a_streaming_client_is_told_at_once_where_the_answer_will_be_handed_over() -> None:
+    """`hand_over` says what the policy would do with a sound answer of the usual length."""
+    policy = ServedPolicy(fitted_policy(OUTCOMES))
+    pool = replaying_pool(OUTCOMES).models
+    seen = set()
+    for prompt in OUTCOMES.recording.prompts[:20]:
+        for weight in (0.01, 1.0, 30.0):
+            asked = observation(
+                request=Request.from_text(prompt), pool=pool, preference=Preference(cost_weight=weight)
+            )
+            whole = await policy.act(asked)
+            streamed = await policy.act(replace(asked, streaming=True))
+            assert not whole.hand_over
+            assert streamed.action == whole.action
+            assert isinstance(whole.action, CallModels)
+            if len(whole.action.calls) > 1:
+                assert not streamed.hand_over
+                continue
+            imagined = imagined_answer(asked, whole)
+            assert imagined is not None
+            after = policy.decide(imagined)
+            assert streamed.hand_over == isinstance(after.action, Select)
+            seen.add(streamed.hand_over)
+    assert True in seen
+
+
+def test_nothing_is_imagined_beside_answers_that_are_there() -> None:
+    call = Decision(CallModels((Call("a"),)))
+    assert imagined_answer(observation(response("b", "7")), call) is None
+    assert imagined_answer(observation(response("b", None, failed=True)), call) is not None
+    assert imagined_answer(observation(), Decision(CallModels((Call("a"), Call("b"))))) is None
+
+
+def test_a_warm_prompt_cache_makes_a_call_cheaper_by_the_discount_it_would_lose() -> None:
+    cached = replace(
+        POOL[0],
+        price=replace(POOL[0].price, rates=Rates(Decimal(2), Decimal(8), cached_input=Decimal("0.5"))),
+    )
+    pool = (cached, *POOL[1:])
+    states = observe(observation(pool=pool, warm_tokens={"a": 1000, "gone": 5}))
+    assert states.discount_BM.tolist() == [[pytest.approx(1000 * 1.5e-6), 0.0, 0.0]]
+    assert not observe(observation(pool=pool)).discount_BM.any()
+
+
+def test_a_policy_stays_where_the_cache_is_warm() -> None:
+    """Of two models alike, the one that has the conversation in its cache is asked."""
+    policy = ServedPolicy(load_policy(None, ()).inner)  # type: ignore[attr-defined]
+    rates = Rates(Decimal(2), Decimal(8), cached_input=Decimal("0.2"))
+    twins = tuple(replace(model, price=replace(model.price, rates=rates)) for model in POOL[:2])
+    request = Request.from_text("Summarise. " + "word " * 1500)
+    for warm in ("a", "b"):
+        asked = observation(
+            request=request, pool=twins, preference=Preference(cost_weight=1.0), warm_tokens={warm: 1500}
+        )
+        action = policy.decide(asked).action
+        assert isinstance(action, CallModels)
+        assert [call.model for call in action.calls] == [warm]
