@@ -93,3 +93,18 @@ def test_a_keyless_endpoint_of_the_users_own_joins(no_local):
     )
     pool = build_pool(settings, Catalog.load(settings), {})
     assert [model.name for model in pool] == ["mine", "bedrock"]
+
+
+def test_embedding_models_stand_beside_the_pool(no_local):
+    env = {"OPENAI_API_KEY": "sk-x"}
+    pool = build_pool(Settings(), Catalog.load(), env)
+    assert "text-embedding-3-small" not in pool
+    assert pool.embedder("text-embedding-3-small").kind == "embedding"
+    assert pool.restricted_to(["gpt-5-mini"]).embedders == pool.embedders
+    with pytest.raises(ModelNotFoundError, match="text-embedding-3-small"):
+        pool.embedder("gpt-5-mini")
+    named = build_pool(Settings(pool=("gpt-5-mini",)), Catalog.load(), env)
+    assert named.embedders == ()
+    both = build_pool(Settings(pool=("gpt-5-mini", "text-embedding-3-large")), Catalog.load(), env)
+    assert [model.name for model in both] == ["gpt-5-mini"]
+    assert [model.name for model in both.embedders] == ["text-embedding-3-large"]

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigurationError, UnknownPriceError
 from ..settings import EndpointKind
 from ..toml_reader import Reader, number, one_of, whole
-from .model import TIERS, Model
+from .model import KINDS, TIERS, Model
 from .price import Price, Rates, Tier
 from .published_prices import SCHEME, published_price
 
@@ -35,7 +35,9 @@ class Entry:
 
     def model(self, kind: EndpointKind) -> Model:
         """Raises UnknownPriceError where the published data does not know the reference."""
-        price = self.price if isinstance(self.price, Price) else published_price(self.name, self.price)
+        price = self.price
+        if not isinstance(price, Price):
+            price = published_price(self.name, price, output=self.fields.get("kind") != "embedding")
         return Model(
             name=self.name,
             provider=self.provider,
@@ -66,7 +68,7 @@ def read_entry(reader: Reader, name: str, *, default_source: str | None = None) 
         )
     price = values.pop("price")
     if isinstance(price, Reader):
-        price = _explicit_price(price, default_source)
+        price = _explicit_price(price, default_source, output=values.get("kind") != "embedding")
     window = values["context_window"]
     provider, automatic = values.pop("provider"), values.pop("automatic", True)
     fields = {"id": name, "max_output_tokens": min(DEFAULT_MAX_OUTPUT_TOKENS, window), **values}
@@ -103,8 +105,11 @@ def _day(reader: Reader, key: str) -> date:
     return value
 
 
-def _explicit_price(reader: Reader, default_source: str | None) -> Price:
+def _explicit_price(reader: Reader, default_source: str | None, *, output: bool) -> Price:
+    """output: whether it must say what output costs; embeddings have none."""
     values = reader.read(_PRICE_READERS)
+    if not output:
+        values = {"output": Decimal(0), **values}
     if default_source is not None:
         values = {"dated": date.today(), "source": default_source, **values}
     for key in ("input", "output", "dated", "source"):
@@ -164,6 +169,7 @@ _PRICE_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
 }
 _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "provider": Reader.text,
+    "kind": one_of(*KINDS),
     "id": Reader.text,
     "tier": one_of(*TIERS),
     "context_window": whole(1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..catalog.catalog import Catalog
-from ..catalog.model import Model
+from ..catalog.model import Model, ModelKind
 from ..errors import ConfigurationError
 from ..settings import Endpoint, Settings
 from .pool import Pool
@@ -33,16 +33,18 @@ def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> 
     the way to mend it), and ModelNotFoundError for a name that the catalog does not have.
     """
     if settings.pool is not None:
-        models = [catalog[name] for name in settings.pool]
-        for model in models:
+        named = [catalog[name] for name in settings.pool]
+        for model in named:
             if (reason := unavailable(model.name, catalog, env)) is not None:
                 raise ConfigurationError(
                     f"pool names model {model.name!r}, but {reason}; mend that or take it out of pool",
                     param="pool",
                 )
+        models, embedders = _of_kind("chat", named), _of_kind("embedding", named)
         notice = _notice(models)
     else:
-        models = [catalog[name] for name in automatic_names(catalog, env)]
+        current = [catalog[name] for name in automatic_names(catalog, env)]
+        models, embedders = _of_kind("chat", current), _of_kind("embedding", current)
         notice = _notice(models)
         if not models:
             models = [
@@ -53,9 +55,9 @@ def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> 
             notice = SIMULATED_NOTICE
         elif all(catalog.endpoint_of(model.name).kind == "local" for model in models):
             notice = LOCAL_NOTICE
-    names = dict.fromkeys(model.provider for model in models)
+    names = dict.fromkeys(model.provider for model in (*models, *embedders))
     providers = {name: _build(name, catalog.endpoints[name], settings, env) for name in names}
-    return Pool(tuple(models), providers, notice)
+    return Pool(tuple(models), providers, notice, tuple(embedders))
 
 
 def automatic_names(catalog: Catalog, env: Mapping[str, str]) -> list[str]:
@@ -79,6 +81,10 @@ def unavailable(name: str, catalog: Catalog, env: Mapping[str, str]) -> str | No
     if endpoint.key_env and not env.get(endpoint.key_env, "").strip():
         return f"{endpoint.key_env} is not set"
     return None
+
+
+def _of_kind(kind: ModelKind, models: list[Model]) -> list[Model]:
+    return [model for model in models if model.kind == kind]
 
 
 def _notice(models: list[Model]) -> str | None:

@@ -12,20 +12,24 @@ from .provider import Provider
 
 @dataclass(frozen=True)
 class Pool:
-    """Models in a fixed order and their providers. `notice` is said to users first (a simulated pool says so)."""
+    """Models in a fixed order and their providers. `notice` is said to users first (a simulated pool says so).
+
+    embedders: models that give embeddings. They are served by name and no part of what a policy chooses from.
+    """
 
     models: tuple[Model, ...]
     providers: Mapping[str, Provider]
     notice: str | None = None
+    embedders: tuple[Model, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.models:
             raise ConfigurationError("the pool is empty: set a provider's API key or add a model")
-        names = [model.name for model in self.models]
+        names = [model.name for model in (*self.models, *self.embedders)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigurationError(f"the pool names these models twice: {', '.join(twice)}")
-        for model in self.models:
+        for model in (*self.models, *self.embedders):
             if model.provider not in self.providers:
                 raise ConfigurationError(
                     f"model {model.name!r} names provider {model.provider!r}, which the pool lacks"
@@ -49,12 +53,22 @@ class Pool:
             param="model",
         )
 
+    def embedder(self, name: str) -> Model:
+        """Raises ModelNotFoundError for a name that is no embedding model of this pool."""
+        for model in self.embedders:
+            if model.name == name:
+                return model
+        known = ", ".join(model.name for model in self.embedders) or "none"
+        raise ModelNotFoundError(
+            f"model {name!r} is no embedding model of this pool; it has {known}", param="model"
+        )
+
     def provider_of(self, model: Model) -> Provider:
         return self.providers[model.provider]
 
     def restricted_to(self, names: Sequence[str]) -> Pool:
         """The same pool with only these models, in this order."""
-        return Pool(tuple(self[name] for name in names), self.providers, self.notice)
+        return Pool(tuple(self[name] for name in names), self.providers, self.notice, self.embedders)
 
     @property
     def reference(self) -> Model:
