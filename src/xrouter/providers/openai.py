@@ -1,7 +1,7 @@
 """Any OpenAI-compatible endpoint: OpenAI, Together, Gemini, DeepSeek, OpenRouter, vLLM, SGLang, Ollama.
 
-What the client sent goes out untouched (`max_tokens` is not renamed, unknown fields stay); only the model id,
-the messages and, for streams, `stream` and `stream_options` are set here.
+What the client sent goes out untouched (unknown fields stay; for `max_tokens` see `openai_body.params_for`); only the
+model id, the messages and, for streams, `stream` and `stream_options` are set here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import orjson
@@ -27,7 +26,9 @@ from ..errors import (
 )
 from ..messages import Chunk, Completion, Request
 from ..trace_context import trace_headers
-from .openai_body import StreamReader, completion_of, json_object
+from .base_url import CHAT, EMBEDDINGS, addresses
+from .embedder import EmbeddingRequest, Embeddings
+from .openai_body import StreamReader, completion_of, embeddings_of, json_object, params_for
 from .sse import SSEParser
 from .upstream_errors import error_of_status
 
@@ -65,7 +66,7 @@ class OpenAIProvider:
         trust_env: bool = False,
     ) -> None:
         self.name = name
-        self._endpoint, self._url = _addresses(name, base_url)
+        self._endpoint, self._urls = addresses(name, base_url)
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -92,18 +93,23 @@ class OpenAIProvider:
         """Raises ProviderError; see `upstream_errors` for which status is which."""
         started = time.monotonic()
         payload = self._payload(model, request, stream=False)
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._post(model, payload, "application/json")
-                try:
-                    self._expect_type(answer, model, "json")
-                    body = await self._read(answer, model)
-                finally:
-                    answer.release()
-        except TimeoutError as error:
-            raise self._timed_out(model, timeout_s) from error
         return completion_of(
-            json_object(body, provider=self.name, model=model.name),
+            await self._ask(model, CHAT, payload, timeout_s),
+            request,
+            latency_s=time.monotonic() - started,
+            provider=self.name,
+            model=model.name,
+            secrets=self._secrets,
+        )
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """Raises ProviderError; see `upstream_errors` for which status is which."""
+        started = time.monotonic()
+        payload = self._json(model, {**request.params, "model": model.id, "input": request.input})
+        return embeddings_of(
+            await self._ask(model, EMBEDDINGS, payload, timeout_s),
             request,
             latency_s=time.monotonic() - started,
             provider=self.name,
@@ -130,7 +136,7 @@ class OpenAIProvider:
         read, wait_until = 0, deadline()
         try:
             async with asyncio.timeout_at(wait_until):
-                answer = await self._post(model, payload, "text/event-stream")
+                answer = await self._post(model, CHAT, payload, "text/event-stream")
         except TimeoutError as error:
             raise self._timed_out(model, timeout_s) from error
         try:
@@ -166,11 +172,18 @@ class OpenAIProvider:
             await session.close()
 
     def _payload(self, model: Model, request: Request, *, stream: bool) -> bytes:
-        body: dict[str, Any] = {**request.params, "model": model.id, "messages": list(request.messages)}
+        body: dict[str, Any] = {
+            **params_for(model, request.params),
+            "model": model.id,
+            "messages": list(request.messages),
+        }
         if stream:
             body["stream"] = True
             if self._stream_usage:
                 body["stream_options"] = {"include_usage": True}
+        return self._json(model, body)
+
+    def _json(self, model: Model, body: Mapping[str, Any]) -> bytes:
         try:
             return orjson.dumps(body)
         except TypeError as error:
@@ -193,7 +206,23 @@ class OpenAIProvider:
             )
         return self._session
 
-    async def _post(self, model: Model, payload: bytes, accept: str) -> aiohttp.ClientResponse:
+    async def _ask(
+        self, model: Model, path: str, payload: bytes, timeout_s: float | None
+    ) -> Mapping[str, Any]:
+        """The JSON object that the endpoint answers with."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._post(model, path, payload, "application/json")
+                try:
+                    self._expect_type(answer, model, "json")
+                    body = await self._read(answer, model)
+                finally:
+                    answer.release()
+        except TimeoutError as error:
+            raise self._timed_out(model, timeout_s) from error
+        return json_object(body, provider=self.name, model=model.name)
+
+    async def _post(self, model: Model, path: str, payload: bytes, accept: str) -> aiohttp.ClientResponse:
         """The upstream's 200 answer, to be read and released by the caller.
 
         No redirect is followed: it would carry the key elsewhere.
@@ -201,7 +230,7 @@ class OpenAIProvider:
         client = await self._client()
         try:
             answer = await client.post(
-                self._url,
+                self._urls[path],
                 data=payload,
                 headers={"Accept": accept, **trace_headers(), **self._headers},
                 allow_redirects=False,
@@ -284,23 +313,6 @@ class OpenAIProvider:
             f" {model.name!r}",
             model=model.name,
         )
-
-
-def _addresses(name: str, base_url: str) -> tuple[str, str]:
-    """The endpoint as errors show it (no path, no query) and the URL of chat completions."""
-    try:
-        parts = urlsplit(base_url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or "@" in parts.netloc:
-        raise ConfigurationError(
-            f"provider {name!r}: base_url must be an http(s) URL without a user or password in it, such as"
-            " 'https://api.openai.com/v1'; a key goes into api_key",
-            param="base_url",
-        )
-    path = parts.path.rstrip("/") + "/chat/completions"
-    return f"{parts.scheme}://{parts.netloc}", urlunsplit(parts._replace(path=path, fragment=""))
 
 
 async def _read_end(answer: aiohttp.ClientResponse) -> None:

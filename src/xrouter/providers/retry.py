@@ -12,18 +12,23 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TypeVar
 
 from ..catalog.model import Model
 from ..errors import (
     CircuitOpenError,
     ProviderError,
+    ProviderRequestError,
     ProviderResponseError,
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
 from ..messages import Chunk, Completion, Request
 from .breaker import CircuitBreaker, State
+from .embedder import Embedder, EmbeddingRequest, Embeddings
 from .provider import Provider
+
+T = TypeVar("T")
 
 _AGAINST_THE_ENDPOINT = (ProviderTimeoutError, ProviderUnavailableError, ProviderResponseError)
 
@@ -88,12 +93,32 @@ class RetryingProvider:
         return self.breaker_of(model).state
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
+        return await self._retried(
+            model, lambda limit_s: self.inner.complete(model, request, timeout_s=limit_s), timeout_s
+        )
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """Raises ProviderRequestError where the endpoint is of a kind that gives no embeddings."""
+        inner = self.inner
+        if not isinstance(inner, Embedder):
+            raise ProviderRequestError(
+                f"model {model.name!r}: the endpoint {model.provider!r} gives no embeddings", model=model.name
+            )
+        return await self._retried(
+            model, lambda limit_s: inner.embed(model, request, timeout_s=limit_s), timeout_s
+        )
+
+    async def _retried(
+        self, model: Model, ask: Callable[[float], Awaitable[T]], timeout_s: float | None
+    ) -> T:
         try:
             async with asyncio.timeout(timeout_s):
                 attempt = 0
                 while True:
                     try:
-                        return await self._attempt(model, request)
+                        return await self._attempt(model, ask)
                     except ProviderError as error:
                         await self._sleep(self._delay_or_raise(model, error, attempt))
                         attempt += 1
@@ -123,12 +148,12 @@ class RetryingProvider:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
-    async def _attempt(self, model: Model, request: Request) -> Completion:
+    async def _attempt(self, model: Model, ask: Callable[[float], Awaitable[T]]) -> T:
         async with self._turn(model, self._call_timeout_s):
             with self._guarded(model):
                 try:
                     async with asyncio.timeout(self._call_timeout_s):
-                        return await self.inner.complete(model, request, timeout_s=self._call_timeout_s)
+                        return await ask(self._call_timeout_s)
                 except TimeoutError as error:
                     raise self._timed_out(model, self._call_timeout_s) from error
 

@@ -1,0 +1,50 @@
+"""The protocol of endpoints that give embeddings, and what goes in and comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from ..catalog.model import Model
+from ..messages import Usage
+
+SPECIAL_TOKENS = 2
+"""What a tokenizer may put around a text: a beginning and an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """`input` as OpenAI's API has it: a text, texts, the tokens of one, or lists of tokens. `params`: all else."""
+
+    input: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bound_tokens(self) -> int:
+        """A number of tokens that the input does not exceed: one for each byte of a text, and the special ones."""
+        return _bound(self.input)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """`raw` is the endpoint's whole body: the vectors are neither read nor changed here. `latency_s` in seconds."""
+
+    raw: Mapping[str, Any]
+    usage: Usage
+    latency_s: float = 0.0
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """Raises ProviderError and nothing else on purpose. `timeout_s` bounds the whole call."""
+        ...
+
+
+def _bound(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass")) + SPECIAL_TOKENS
+    return sum(1 if isinstance(item, int) else _bound(item) for item in value)
