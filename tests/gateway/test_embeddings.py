@@ -21,11 +21,16 @@ from xrouter.errors import (
     ProviderRequestError,
     ProviderResponseError,
     RequestError,
+    XRouterError,
 )
-from xrouter.gateway.asgi import Receive, Scope, Send, read_body
+from xrouter.gateway.asgi import Receive, Reply, Scope, Send
+from xrouter.gateway.chat_api import CHAT
+from xrouter.gateway.embedding_endpoint import EmbeddingEndpoint
 from xrouter.gateway.embeddings import EmbeddingCall, embed, embedding_list, parse_embeddings, worst_cost
 from xrouter.gateway.server import bind, running, url_of
+from xrouter.gateway.services import open_services
 from xrouter.ledger.memory import MemoryLedger
+from xrouter.observability.record import RequestRecord
 from xrouter.providers.embedder import Embedder, EmbeddingRequest
 from xrouter.providers.openai import OpenAIProvider
 from xrouter.providers.pool import Pool
@@ -163,23 +168,47 @@ async def test_retries(router: Router, mock_upstream: MockUpstream) -> None:
     await provider.aclose()
 
 
-async def test_the_official_client(router: Router) -> None:
-    from xrouter.gateway.asgi import Reply
-    from xrouter.gateway.chat_api import CHAT
+@pytest.fixture
+async def endpoint_url(router: Router) -> AsyncIterator[str]:
+    services = open_services(router)
+    endpoint = EmbeddingEndpoint(services)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await lifespan(receive, send)
             return
-        asked = parse_embeddings(await read_body(scope, receive, 10_000))
-        done = await embed(router, asked, attribution=NOBODY)
-        await Reply(send, "req_1", CHAT).json(200, embedding_list(done))
+        reply = Reply(send, "req_1", CHAT)
+        try:
+            await endpoint(scope, receive, reply, RequestRecord("req_1", "embeddings"))
+        except XRouterError as error:
+            await reply.error(error)
 
     listener = bind("127.0.0.1", 0)
-    async with (
-        running(app, listener),
-        openai.AsyncOpenAI(base_url=f"{url_of(listener)}/v1", api_key="k", max_retries=0) as client,
-    ):
-        answer = await client.embeddings.create(model="vectors", input=["a", "b"])
-    assert [list(each.embedding) for each in answer.data] == [[0.5, 0.0], [0.5, 1.0]]
-    assert answer.usage.total_tokens == 5
+    async with running(app, listener):
+        yield url_of(listener)
+
+
+async def test_the_official_client(endpoint_url: str, router: Router) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{endpoint_url}/v1", api_key="k", max_retries=0) as client:
+        raw = await client.embeddings.with_raw_response.create(
+            model="vectors", input=["a", "b"], extra_body={"xrouter": {"tags": ["search"]}}
+        )
+        answer = raw.parse()
+        assert [list(each.embedding) for each in answer.data] == [[0.5, 0.0], [0.5, 1.0]]
+        assert answer.usage.total_tokens == 5
+        assert raw.headers["x-xrouter-cost-usd"] == "0.000005"
+        with pytest.raises(openai.NotFoundError):
+            await client.embeddings.create(model="small", input="a")
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.embeddings.create(
+                model="vectors", input="a", extra_body={"xrouter": {"preset": "economy"}}
+            )
+        assert refused.value.param == "xrouter.preset"
+        with pytest.raises(openai.APIStatusError) as capped:
+            await client.embeddings.create(
+                model="vectors", input="a", extra_headers={"x-xrouter-max-cost-usd": "0.0000001"}
+            )
+        assert capped.value.status_code == 402
+    ledger = router.ledger
+    assert isinstance(ledger, MemoryLedger)
+    assert [entry.tags for entry in ledger.episodes] == [("search",)]

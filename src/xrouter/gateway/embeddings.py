@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..ledger.ledger import CallEntry, EpisodeEntry
 from ..messages import Usage
-from ..providers.embedder import Embedder, EmbeddingRequest, Embeddings
+from ..providers.embedder import EmbeddingRequest, Embeddings, embedder_of
 from ..router import Router
 from .checks import Checks, check_fields, decode, integer, model_name, of, one_of
 from .reply import dollars
@@ -87,11 +87,7 @@ async def embed(
     """Ask the model and book the call. Raises ModelNotFoundError, BudgetExceededError, or the provider's own error
     once the failed call is booked."""
     model = router.pool.embedder(call.model)
-    provider = router.pool.provider_of(model)
-    if not isinstance(provider, Embedder):
-        raise ProviderRequestError(
-            f"model {model.name!r}: the endpoint {model.provider!r} gives no embeddings", model=model.name
-        )
+    provider = embedder_of(router.pool.provider_of(model), model)
     worst = worst_cost(model, call.request)
     if max_cost_usd is not None and worst > max_cost_usd:
         raise BudgetExceededError(

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from ..catalog.model import Model
+from ..errors import ProviderRequestError
 from ..messages import Usage
+from .usage import estimate_tokens
 
 SPECIAL_TOKENS = 2
 """What a tokenizer may put around a text: a beginning and an end."""
@@ -24,6 +26,11 @@ class EmbeddingRequest:
     def bound_tokens(self) -> int:
         """A number of tokens that the input does not exceed: one for each byte of a text, and the special ones."""
         return _bound(self.input)
+
+    @property
+    def expected_tokens(self) -> int:
+        """About how many tokens the input is."""
+        return _expected(self.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,21 @@ class Embedder(Protocol):
     ) -> Embeddings:
         """Raises ProviderError and nothing else on purpose. `timeout_s` bounds the whole call."""
         ...
+
+
+def embedder_of(provider: object, model: Model) -> Embedder:
+    """The model's provider. Raises ProviderRequestError where its kind gives no embeddings."""
+    if not isinstance(provider, Embedder):
+        raise ProviderRequestError(
+            f"model {model.name!r}: the endpoint {model.provider!r} gives no embeddings", model=model.name
+        )
+    return provider
+
+
+def _expected(value: Any) -> int:
+    if isinstance(value, str):
+        return estimate_tokens(value)
+    return sum(1 if isinstance(item, int) else _expected(item) for item in value)
 
 
 def _bound(value: Any) -> int:

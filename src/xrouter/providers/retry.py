@@ -18,14 +18,13 @@ from ..catalog.model import Model
 from ..errors import (
     CircuitOpenError,
     ProviderError,
-    ProviderRequestError,
     ProviderResponseError,
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
 from ..messages import Chunk, Completion, Request
 from .breaker import CircuitBreaker, State
-from .embedder import Embedder, EmbeddingRequest, Embeddings
+from .embedder import EmbeddingRequest, Embeddings, embedder_of
 from .provider import Provider
 
 T = TypeVar("T")
@@ -101,11 +100,7 @@ class RetryingProvider:
         self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
     ) -> Embeddings:
         """Raises ProviderRequestError where the endpoint is of a kind that gives no embeddings."""
-        inner = self.inner
-        if not isinstance(inner, Embedder):
-            raise ProviderRequestError(
-                f"model {model.name!r}: the endpoint {model.provider!r} gives no embeddings", model=model.name
-            )
+        inner = embedder_of(self.inner, model)
         return await self._retried(
             model, lambda limit_s: inner.embed(model, request, timeout_s=limit_s), timeout_s
         )
