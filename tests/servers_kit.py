@@ -100,17 +100,16 @@ class Postgres(Server):
         super().__init__([str(programs / "postgres"), "-D", str(data), *flags], port, user=user)
         self._ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
 
-    @property
-    def url(self) -> str:
-        """Of the server's own database; `database` makes others."""
-        return f"postgresql://xrouter@127.0.0.1:{self.port}/postgres"
-
-    def database(self, name: str) -> str:
-        """The URL of a new database."""
+    def emptied(self) -> str:
+        """The URL of a database without any books, nor anybody that still uses those of before."""
         import psycopg
 
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS books WITH (FORCE)")
+            connection.execute("CREATE DATABASE books")
+        return self._url("books")
+
+    def _url(self, name: str) -> str:
         return f"postgresql://xrouter@127.0.0.1:{self.port}/{name}"
 
     def _is_ready(self) -> bool:
@@ -140,7 +139,7 @@ def postgres() -> Iterator[Postgres]:
         try:
             yield server
         finally:
-            server.stop()
+            server.stop(signal.SIGQUIT)
 
 
 @contextmanager
@@ -184,7 +183,7 @@ def need(name: str, find, package: str):
         failure = install(package)
         found = find()
     else:
-        failure = "apt-get is not there or this is not root"
+        failure = "and installing it takes apt-get and root, and XROUTER_TESTS_INSTALL other than 0"
     if found is None:
         note = f"{name} is not installed ({failure}): what needs it is NOT TESTED; install {package}"
         warnings.warn(note, stacklevel=2)

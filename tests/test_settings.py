@@ -120,3 +120,17 @@ def test_config_by_environment_and_by_working_folder(tmp_path, monkeypatch):
     assert load_settings(env={"XROUTER_CONFIG": str(tmp_path / "xrouter.toml")}).port == 1234
     monkeypatch.chdir(tmp_path)
     assert load_settings(env={}).port == 1234
+
+
+def test_the_upstream_table_and_fallbacks(tmp_path):
+    text = "[upstream]\ntransport = 'native'\ncooldown_s = 0\n[fallbacks]\na = ['b', 'c']"
+    settings = load(tmp_path, text)
+    assert (settings.upstream.transport, settings.upstream.cooldown_s) == ("native", 0.0)
+    assert settings.fallbacks == {"a": ("b", "c")}
+    for wrong, words in (
+        ("[upstream]\ntransport = 'httpx'", "one of aiohttp, native"),
+        ("[upstream]\nbreaker_failures = 0", "upstream.breaker_failures"),
+        ("[fallbacks]\na = 'b'", "fallbacks.a must be a non-empty list"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            load(tmp_path, wrong)

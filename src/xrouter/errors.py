@@ -14,6 +14,7 @@ XRouterError
 ├── ProviderError             an upstream model endpoint (502)
 │   ├── ProviderTimeoutError      no answer in time (504)
 │   ├── ProviderRateLimitError    429 upstream; may carry retry_after_s (429)
+│   │   └── ModelCoolingError     not called: its 429 was just now; carries retry_after_s (429)
 │   ├── ProviderAuthError         the key was refused (502)
 │   ├── ProviderRequestError      the upstream refused this request as invalid (400)
 │   ├── ProviderUnavailableError  refused connection, 5xx (502)
@@ -117,7 +118,8 @@ class MethodNotAllowedError(RequestError):
 class ProviderError(XRouterError):
     """`model` is the pool's name of the model that failed; `retryable` is advice to the retry wrapper.
 
-    `usage` is what the upstream reported for the failed call (a `messages.Usage`), None if nothing.
+    `usage` is what the upstream reported for the failed call (a `messages.Usage`), None if nothing;
+    `endpoint` which of the model's endpoints failed, None where it has only one.
     """
 
     status = 502
@@ -137,6 +139,7 @@ class ProviderError(XRouterError):
         self.model = model
         self.retry_after_s = retry_after_s
         self.usage = usage
+        self.endpoint: str | None = None
 
 
 class ProviderTimeoutError(ProviderError):
@@ -149,6 +152,11 @@ class ProviderRateLimitError(ProviderError):
     status = 429
     code = "upstream_rate_limit"
     retryable = True
+
+
+class ModelCoolingError(ProviderRateLimitError):
+    code = "model_cooling"
+    retryable = False
 
 
 class ProviderAuthError(ProviderError):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from .errors import RequestError
 
 Message = Mapping[str, Any]
@@ -31,10 +33,21 @@ class Request:
     """A chat request: the conversation and every other body field (`params`) as the client sent it.
 
     `params` never holds `model`, `messages`, `stream` or `stream_options`: those belong to the gateway.
+
+    headers: sent to the upstream with this request (`traceparent`, ...); never those that a provider sets itself.
+    affinity: requests with the same one go to the same of a model's endpoints as long as it is healthy, so that
+        its prompt cache stays warm; None = any.
+    side_calls: a list to which providers append every call that was made beside the one whose answer they hand
+        over, whatever the end; None = nobody books them.
+    worked_out: what others derive from the request and keep beside it, by the type of what is kept.
     """
 
     messages: tuple[Message, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    affinity: str | None = None
+    side_calls: list[SideCall] | None = field(default=None, repr=False, compare=False)
+    worked_out: dict[type, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_text(cls, text: str, **params: Any) -> Request:
@@ -119,6 +132,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class SideCall:
+    """A call that was made and may be charged for, but whose answer nobody gets (the slower one of a hedged pair).
+
+    endpoint: which of the model's endpoints was asked; None = not known, or the model has only one.
+    latency_s: seconds until it was given up.
+    """
+
+    usage: Usage
+    latency_s: float
+    error: str
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One model's whole answer.
 
@@ -126,6 +153,8 @@ class Completion:
     served_model: the id the upstream says it served; it decides nothing, prices follow the pool's model.
     raw: the upstream's whole body, so that fields such as logprobs survive.
     answer: the normalised final answer where a recording knows it; otherwise None and `episodes.answers` reads it.
+    endpoint: which of the model's endpoints answered (`catalog.model.Model.price_at` knows its price); None where
+        the model has only one.
     """
 
     message: Message
@@ -135,6 +164,7 @@ class Completion:
     latency_s: float = 0.0
     raw: Mapping[str, Any] = field(default_factory=dict)
     answer: str | None = None
+    endpoint: str | None = None
 
     @property
     def text(self) -> str:
@@ -154,3 +184,48 @@ class Chunk:
 
     data: Mapping[str, Any]
     usage: Usage | None = None
+
+
+class Block:
+    """What one read of a stream brought: one piece of the answer or several, as they came off the wire.
+
+    raw: whole events, each `data: <JSON object on one line>` and a blank line; no comments, no [DONE], no
+        errors. It can be sent on as it is.
+    pieces: the same events, read: each one's object and the usage in it.
+    usage: the last counts among them. finished: one of them names a finish_reason.
+    """
+
+    __slots__ = ("finished", "pieces", "raw", "usage")
+
+    def __init__(
+        self,
+        raw: bytes,
+        pieces: Sequence[tuple[Mapping[str, Any], Usage | None]],
+        usage: Usage | None = None,
+        *,
+        finished: bool = False,
+    ) -> None:
+        self.raw = raw
+        self.pieces = pieces
+        self.usage = usage
+        self.finished = finished
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        return [Chunk(data, usage) for data, usage in self.pieces]
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> Block:
+        """The block of a piece that was never on a wire."""
+        raw = b"data: " + orjson.dumps(chunk.data) + b"\n\n"
+        return cls(raw, ((chunk.data, chunk.usage),), chunk.usage, finished=_finishes(chunk.data))
+
+    def __repr__(self) -> str:
+        return f"Block({len(self.pieces)} pieces, usage={self.usage!r}, finished={self.finished})"
+
+
+def _finishes(data: Mapping[str, Any]) -> bool:
+    choices = data.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(choice, Mapping) and choice.get("finish_reason") for choice in choices
+    )

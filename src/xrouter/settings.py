@@ -21,6 +21,7 @@ from .settings_tables.addresses import read_ledger, read_state
 from .settings_tables.cache import CacheSettings, read_cache
 from .settings_tables.guardrails import GuardrailSettings, read_guardrails
 from .settings_tables.observability import ObservabilitySettings, read_observability
+from .settings_tables.upstream import UpstreamSettings, read_upstream
 from .toml_reader import Reader, nearest, number, one_of, whole
 
 EndpointKind = Literal["openai", "litellm", "local", "simulated"]
@@ -61,6 +62,8 @@ class Settings:
     models: the raw [models.<name>] tables; `catalog` checks and merges them.
     access: who may use the gateway, and how much; the table of this name, described in `settings_tables/access.py`.
     cache, observability, guardrails: the tables of these names, described in `settings_tables`.
+    fallbacks: model of the pool -> those to be asked after it, in order, when it is asked for by name and fails.
+    upstream: how endpoints are talked to; the table of this name, described in `settings_tables/upstream.py`.
     """
 
     host: str = "127.0.0.1"
@@ -84,6 +87,8 @@ class Settings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     observability: ObservabilitySettings = field(default_factory=ObservabilitySettings)
     guardrails: GuardrailSettings = field(default_factory=GuardrailSettings)
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -149,6 +154,11 @@ def _raw_models(reader: Reader, key: str) -> dict[str, Mapping[str, Any]]:
     return {name: inner.table for name, inner in reader.subtables(key).items()}
 
 
+def _fallbacks(reader: Reader, key: str) -> dict[str, tuple[str, ...]]:
+    inner = reader.subtable(key)
+    return {name: inner.texts(name) for name in inner.table}
+
+
 _ENDPOINT_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "base_url": Reader.text,
     "key_env": _variable,
@@ -177,6 +187,8 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "cache": read_cache,
     "observability": read_observability,
     "guardrails": read_guardrails,
+    "fallbacks": _fallbacks,
+    "upstream": read_upstream,
 }
 _FROM_ENVIRONMENT = ("host", "port", "policy", "ledger", "state")
 

@@ -10,6 +10,7 @@ import pytest
 
 from xrouter.catalog.catalog import Catalog
 from xrouter.catalog.model import TIERS
+from xrouter.catalog.price import dearest
 from xrouter.catalog.published_prices import published_price
 from xrouter.errors import ConfigurationError, ModelNotFoundError, UnknownPriceError
 from xrouter.messages import Usage
@@ -162,3 +163,88 @@ def test_an_embedding_model_needs_no_price_of_output():
         with_models(mine={**table, "kind": "chat"})
     with pytest.raises(ConfigurationError, match="kind"):
         with_models(mine={**table, "kind": "speech"})
+    for hedge in ({"hedge": "p95"}, {"hedge_after_s": 1}):
+        with pytest.raises(ConfigurationError, match="not hedged"):
+            with_models(mine={**table, **hedge})
+
+
+def test_an_embedding_model_at_several_endpoints():
+    places = [{"provider": "box"}, {"provider": "box", "name": "dear", "price": {"input": "0.02"}}]
+    table = {"kind": "embedding", "tier": "budget", "context_window": 512, "price": {"input": "0.01"}}
+    model = with_models(mine={**table, "endpoints": places})["mine"]
+    assert [place.price.rates.input for place in model.endpoints] == [Decimal("0.01"), Decimal("0.02")]
+    assert model.price.rates.output == 0
+    assert model.at(model.endpoints[1]).kind == "embedding"
+
+
+TWO = {
+    **LOCAL,
+    "id": "shared-id",
+    "endpoints": [
+        {"provider": "box", "weight": 3},
+        {"provider": "box", "name": "box-2", "id": "other", "price": {"input": "5", "output": "0"}},
+    ],
+}
+
+
+def test_a_model_at_several_endpoints():
+    model = with_models(mine=TWO)["mine"]
+    first, second = model.endpoints
+    assert (first.name, first.provider, first.id, first.weight) == ("box", "box", "shared-id", 3.0)
+    assert (second.name, second.provider, second.id, second.weight) == ("box-2", "box", "other", 1.0)
+    assert (model.provider, model.id) == ("box", "shared-id")
+    usage = Usage(1_000_000, 1_000_000)
+    assert model.price_at("box").cost(usage) == Decimal("0.1")
+    assert model.price_at("box-2").cost(usage) == Decimal(5)
+    assert model.price_at(None).cost(usage) == Decimal("5.1"), "not known: never counted too low"
+    assert model.price.cost(usage) == Decimal("5.1")
+    at = model.at(second)
+    assert (at.name, at.id, at.price.rates.input, at.endpoints) == ("mine", "other", 5, ())
+
+
+def test_the_dearest_price_is_nowhere_too_low():
+    flat = with_models(mine=LOCAL)["mine"].price
+    tiered = {
+        "input": "1",
+        "output": "0.05",
+        "cached_input": "0.2",
+        "tiers": [{"above_prompt_tokens": 1000, "input": "3", "output": "2"}],
+    }
+    other = with_models(mine={**LOCAL, "price": tiered})["mine"].price
+    top = dearest([flat, other])
+    for usage in (Usage(10, 10), Usage(1000, 10, 1000), Usage(1001, 10), Usage(5000, 500, 4000, 300)):
+        assert top.cost(usage) >= max(flat.cost(usage), other.cost(usage))
+    assert dearest([flat, flat]) is flat
+
+
+def test_endpoints_need_no_provider_of_the_models_own():
+    table = {key: value for key, value in TWO.items() if key not in ("provider", "id")}
+    model = with_models(mine=table)["mine"]
+    assert (model.provider, model.id) == ("box", "mine")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "words"),
+    [
+        ([], "a non-empty list of tables"),
+        ("box", "a non-empty list of tables"),
+        ([{"weight": 1}], r"endpoints\[0\] lacks provider"),
+        ([{"provider": "box", "weight": 0}], r"endpoints\[0\]\.weight must be a number above 0"),
+        ([{"provider": "box", "wieght": 1}], "did you mean 'weight'"),
+        ([{"provider": "box"}, {"provider": "box"}], "second endpoint called 'box'"),
+        ([{"provider": "bxo"}], "'bxo', which is no endpoint; did you mean 'box'"),
+    ],
+)
+def test_a_mistake_in_endpoints_is_named(endpoints, words):
+    with pytest.raises(ConfigurationError, match=words):
+        with_models(mine={**LOCAL, "endpoints": endpoints})
+
+
+def test_hedging_is_read():
+    assert with_models(mine={**LOCAL, "hedge_after_s": 1.5})["mine"].hedge_after_s == 1.5
+    assert with_models(mine={**LOCAL, "hedge": "p95"})["mine"].hedge_percentile == 95.0
+    for wrong in ("95", "p100", "p12", 95):
+        with pytest.raises(ConfigurationError, match="p95"):
+            with_models(mine={**LOCAL, "hedge": wrong})
+    with pytest.raises(ConfigurationError, match="keep one"):
+        with_models(mine={**LOCAL, "hedge": "p95", "hedge_after_s": 1})

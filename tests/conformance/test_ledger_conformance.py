@@ -31,7 +31,7 @@ from xrouter.messages import Usage
 MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Any]] = {
     MemoryLedger: lambda request, folder: MemoryLedger(),
     PostgresLedger: lambda request, folder: PostgresLedger(
-        request.getfixturevalue("postgres_server").database(folder.name)
+        request.getfixturevalue("postgres_server").emptied()
     ),
     SqliteLedger: lambda request, folder: SqliteLedger(folder / "books.sqlite"),
 }
@@ -188,6 +188,7 @@ async def test_no_text_of_a_caller_keeps_its_cost_out_of_the_books(ledger: Any) 
     )  # fmt: skip
     await ledger.book(entry, [call_entry("e1", "c1", error=bad)], ["key:a"])
     assert (ledger.totals().spend_usd, ledger.totals().failed_calls) == (Decimal("0.01"), 1)
+    assert [spend.requests for spend in ledger.spend("tag")] == [1]
 
 
 async def test_who_asked_is_kept(ledger: Any) -> None:

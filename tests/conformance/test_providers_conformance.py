@@ -20,12 +20,17 @@ from conftest import make_model
 from upstream import MockUpstream, error, hang, ok
 
 import xrouter.providers
-from xrouter.catalog.model import Model
-from xrouter.errors import ProviderError, ProviderTimeoutError
+from xrouter.catalog.model import Model, ModelEndpoint
+from xrouter.errors import ProviderError, ProviderTimeoutError, ProviderUnavailableError
 from xrouter.messages import Completion, Request, Usage, text_of
+from xrouter.providers.balanced import BalancedProvider
+from xrouter.providers.guard import GuardedProvider
+from xrouter.providers.health import Health
+from xrouter.providers.hedged import HedgedProvider
 from xrouter.providers.provider import Provider
 from xrouter.providers.replay import Recording, ReplayProvider
 from xrouter.providers.retry import RetryingProvider
+from xrouter.providers.streams import BlockStream
 
 SLOW_S = 30.0
 HELLO = Request.from_text("Say hello in one word.", max_tokens=8)
@@ -134,7 +139,48 @@ def simulated_case(request: pytest.FixtureRequest) -> Case:
 
 def retrying_case(request: pytest.FixtureRequest) -> Case:
     inner = openai_case(request)
-    return replace(inner, provider=RetryingProvider(inner.provider))
+    return replace(inner, provider=RetryingProvider(GuardedProvider(inner.provider)))
+
+
+def guarded_case(request: pytest.FixtureRequest) -> Case:
+    inner = simulated_case(request)
+    return replace(inner, provider=GuardedProvider(inner.provider))
+
+
+def balanced_case(request: pytest.FixtureRequest) -> Case:
+    """Two endpoints, of which the first one asked is down: every call is one that failed over."""
+    inner = simulated_case(request)
+
+    class Down(GuardedProvider):
+        def health(self, model: Model) -> Health:
+            return Health()
+
+        async def complete(self, *args: Any, **kwargs: Any) -> Completion:
+            raise ProviderUnavailableError("down")
+
+        async def open(self, *args: Any, **kwargs: Any) -> BlockStream:
+            raise ProviderUnavailableError("down")
+
+    def at_two(model: Model) -> Model:
+        places = (
+            ModelEndpoint(name, name, "m", model.price, weight) for name, weight in (("a", 1e9), ("b", 1))
+        )
+        return replace(model, endpoints=tuple(places))
+
+    provider = BalancedProvider({"a": Down(inner.provider), "b": GuardedProvider(inner.provider)})
+    assert inner.failing is not None
+    failing = (at_two(inner.failing[0]), inner.failing[1])
+    return replace(inner, provider=provider, model=at_two(inner.model), failing=failing)
+
+
+def hedged_case(request: pytest.FixtureRequest) -> Case:
+    """Hedged at once: every call is made twice."""
+    inner = simulated_case(request)
+    return replace(
+        inner,
+        provider=HedgedProvider(GuardedProvider(inner.provider)),
+        model=replace(inner.model, hedge_after_s=1e-9),
+    )
 
 
 CASES: dict[str, Callable[[pytest.FixtureRequest], Case]] = {
@@ -143,6 +189,9 @@ CASES: dict[str, Callable[[pytest.FixtureRequest], Case]] = {
     "ReplayProvider": replay_case,
     "LocalProvider": local_case,
     "RetryingProvider": retrying_case,
+    "GuardedProvider": guarded_case,
+    "BalancedProvider": balanced_case,
+    "HedgedProvider": hedged_case,
     "SimulatedProvider": simulated_case,
 }
 

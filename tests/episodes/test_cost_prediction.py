@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
+import pytest
 from conftest import make_model
 
 from xrouter.catalog.price import Price, Rates, Tier
+from xrouter.episodes import cost
 from xrouter.episodes.cost import (
     affordable_output_tokens,
     bound_prompt_tokens,
@@ -83,3 +85,24 @@ def test_the_worst_case_takes_the_dearest_tier_and_reasoning_rate() -> None:
     model = make_model(price=tiered)
     prompt = 3 * Decimal(bound_prompt_tokens(HELLO))
     assert affordable_output_tokens(model, HELLO, (prompt + 80) / 1_000_000) == 10
+
+
+def test_a_prompt_is_counted_once_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    contents = cost._contents
+    monkeypatch.setattr(cost, "_contents", lambda request: counted.append(request) or contents(request))
+    request = Request.from_text("What is 3 + 4?", tools=[{"type": "function", "function": {"name": "add"}}])
+    expected, bound = cost.estimate_prompt_tokens(request), cost.bound_prompt_tokens(request)
+    assert (cost.estimate_prompt_tokens(request), cost.bound_prompt_tokens(request)) == (expected, bound)
+    assert len(counted) == 1
+    longer = request.with_system_prompt("Think first. " * 10)
+    assert cost.estimate_prompt_tokens(longer) > expected
+    assert cost.estimate_prompt_tokens(request.with_params(tools=None)) < expected
+    assert len(counted) == 3
+
+
+def test_what_was_worked_out_is_no_part_of_a_request() -> None:
+    one, other = Request.from_text("hello"), Request.from_text("hello")
+    cost.estimate_prompt_tokens(one)
+    assert one == other
+    assert repr(one) == repr(other)

@@ -44,7 +44,8 @@ from xrouter.settings import Settings
 async def router(mock_upstream: MockUpstream) -> AsyncIterator[Router]:
     mock_upstream.default = embedded()
     provider = RetryingProvider(OpenAIProvider("mock", mock_upstream.base_url), max_retries=0)
-    pool = Pool((make_model("small"),), {"mock": provider}, None, (make_model("vectors", kind="embedding"),))
+    vectors = make_model("vectors", kind="embedding")
+    pool = Pool((make_model("small"),), {"mock": provider}, embedders=(vectors,))
     router = Router(ask_then_select("small"), pool=pool, ledger=MemoryLedger(), settings=Settings())
     yield router
     await router.aclose()

@@ -268,6 +268,8 @@ class TestKeys:
         ):
             answer = await admin(method, f"/admin/{path}", expect=404)
             assert "'nobody'" in answer["error"]["message"]
+        assert (await admin("GET", "/admin/keys/a\0b", expect=404))["error"]["code"] == "unknown_url"
+        assert (await admin("GET", "/admin/keys?after=%00", expect=400))["error"]["param"] == "after"
         assert (await admin("GET", "/admin/nowhere", expect=404))["error"]["code"] == "unknown_url"
         assert admin.changes == 0
 

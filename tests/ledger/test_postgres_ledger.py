@@ -24,7 +24,7 @@ from xrouter.ledger.postgres import PostgresLedger
 
 @pytest.fixture
 def url(postgres_server: Postgres, tmp_path: Path) -> str:
-    return postgres_server.database(tmp_path.name)
+    return postgres_server.emptied()
 
 
 def run(url: str, statement: str) -> Any:

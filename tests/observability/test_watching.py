@@ -18,6 +18,7 @@ from xrouter.observability.provider import WatchedProvider
 from xrouter.observability.record import RequestRecord
 from xrouter.observability.tracing import SilentTracer, span
 from xrouter.observability.watching import watch_pool
+from xrouter.providers.guard import GuardedProvider
 from xrouter.providers.openai import OpenAIProvider
 from xrouter.providers.pool import Pool
 from xrouter.providers.retry import RetryingProvider
@@ -32,16 +33,13 @@ def counting() -> Metrics:
     return make_metrics(ObservabilitySettings(), models=["small"])
 
 
-def watched_pool(upstream: MockUpstream, metrics: Metrics) -> tuple[Pool, RetryingProvider]:
-    retrying = RetryingProvider(
-        OpenAIProvider("mock", upstream.base_url, "sk-secret"),
-        max_retries=1,
-        breaker_failures=2,
-        breaker_reset_s=60,
-        base_delay_s=0.0,
+def watched_pool(upstream: MockUpstream, metrics: Metrics) -> tuple[Pool, GuardedProvider]:
+    guard = GuardedProvider(
+        OpenAIProvider("mock", upstream.base_url, "sk-secret"), breaker_failures=2, breaker_reset_s=60
     )
+    retrying = RetryingProvider(guard, max_retries=1, base_delay_s=0.0)
     pool = Pool((make_model("small"),), {"mock": retrying}, "a notice")
-    return watch_pool(pool, metrics, SilentTracer(), urls={"mock": upstream.base_url}), retrying
+    return watch_pool(pool, metrics, SilentTracer(), urls={"mock": upstream.base_url}), guard
 
 
 async def test_attempts_are_counted_and_the_trace_reaches_the_model(mock_upstream: MockUpstream) -> None:
@@ -68,12 +66,12 @@ async def test_attempts_are_counted_and_the_trace_reaches_the_model(mock_upstrea
 
 async def test_an_open_circuit_shows(mock_upstream: MockUpstream) -> None:
     metrics = counting()
-    pool, retrying = watched_pool(mock_upstream, metrics)
+    pool, guard = watched_pool(mock_upstream, metrics)
     model = pool["small"]
     mock_upstream.default = server_error()
     with pytest.raises(ProviderUnavailableError):
         await pool.provider_of(model).complete(model, ASK)
-    assert retrying.circuit_of("small") == "open"
+    assert guard.circuit_of(model) == "open"
     await asyncio.sleep(0)
     assert 'xrouter_circuit_state{model="small"} 2.0' in (await metrics.render()).decode()
     await pool.aclose()

@@ -24,7 +24,7 @@ from xrouter.episodes.episode import (
 )
 from xrouter.errors import BudgetExceededError, CheckpointError
 from xrouter.messages import Request, Usage
-from xrouter.policies.arrays import ServedPolicy, able_M, last_resort, observe
+from xrouter.policies.arrays import PoolView, ServedPolicy, able_M, last_resort, observe
 from xrouter.policies.baselines import Cheapest, SingleModel
 from xrouter.policies.checkpoint import load_policy
 from xrouter.policies.doubt import CUT_AFTER_ANSWER, NO_ANSWER
@@ -140,12 +140,13 @@ def test_only_models_that_can_take_the_request_are_allowed(request_: Request, ab
         make_model("long", context_window=1_000_000),
         make_model("seeing", modalities=("text", "image")),
     )
-    assert able_M(pool, request_, estimate_prompt_tokens(request_)).tolist() == able
+    assert able_M(PoolView(pool), request_).tolist() == able
     assert observe(observation(request=request_, pool=pool)).allowed_BM[0].tolist() == able
 
 
 def test_where_no_model_can_take_the_request_all_may_try() -> None:
-    assert able_M(POOL, REQUEST, 10**9).tolist() == [True] * 3
+    request = Request.from_text("word " * 1_000_000)
+    assert able_M(PoolView(POOL), request).tolist() == [True] * 3
 
 
 def test_a_selection_names_the_call() -> None:

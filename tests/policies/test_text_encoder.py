@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from learner_kit import fitted_policy
 from synthetic import synthetic_outcomes
 
 from xrouter.policies.checkpoint import Provenance, save_network
-from xrouter.policies.text import MAX_CHARACTERS, TextEncoder, hashed_counts, head_and_tail
+from xrouter.policies.text import (
+    MAX_CHARACTERS,
+    TextEncoder,
+    hashed_counts,
+    head_and_tail,
+    numbers_in,
+    words_and_marks,
+)
 from xrouter.training.encoder import fit_encoder
 
 PROMPTS = synthetic_outcomes().recording.prompts
@@ -126,3 +136,29 @@ def test_texts_of_one_topic_are_nearer_to_each_other(encoder: TextEncoder) -> No
 def test_few_prompts_still_make_an_encoder(prompts: list[str]) -> None:
     encoder = fit_encoder(prompts, dimensions=64, landmarks=64)
     assert np.isfinite(encoder.encode([*prompts, "anything"])).all()
+
+
+WORD = re.compile(r"\w+|[^\w\s]")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+ODD_TEXTS = [
+    "",
+    "a\x1c\x1db\x85c\xa0d\u3000e\u2028f",
+    "\x00\x01_x__ \x7f",
+    "\ud800 a lone surrogate",
+    "İstanbul ẞ e\u0301 ²½ ٣٤.٥ 3.4.5 5. .6 １２.３",
+    "1.2.3 a1b2.5c 10.. 7" * 3,
+]
+
+
+@given(text=st.text(max_size=80) | st.text(st.characters(max_codepoint=127), max_size=200))
+@settings(max_examples=300)
+def test_words_marks_and_numbers_are_those_of_the_regular_expressions(text: str) -> None:
+    assert words_and_marks(text) == [word.encode("utf-8", "surrogatepass") for word in WORD.findall(text)]
+    assert [float(number) for number in numbers_in(text)] == [float(n) for n in NUMBER.findall(text)]
+    assert list(map(len, numbers_in(text))) == list(map(len, NUMBER.findall(text)))
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_odd_texts_fall_into_the_same_words_and_numbers(text: str) -> None:
+    assert words_and_marks(text) == [word.encode("utf-8", "surrogatepass") for word in WORD.findall(text)]
+    assert [float(number) for number in numbers_in(text)] == [float(n) for n in NUMBER.findall(text)]

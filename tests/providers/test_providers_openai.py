@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,9 +52,18 @@ MODEL = make_model("mock")
 HELLO = Request.from_text("Say hello")
 
 
+Make = Callable[..., OpenAIProvider]
+
+
+@pytest.fixture(params=["aiohttp", "native"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """An OpenAIProvider over each of the transports."""
+    return partial(OpenAIProvider, transport=request.param)
+
+
 @pytest.fixture
-async def provider(mock_upstream: MockUpstream) -> AsyncIterator[OpenAIProvider]:
-    provider = OpenAIProvider("mock", mock_upstream.base_url, KEY)
+async def provider(mock_upstream: MockUpstream, make: Make) -> AsyncIterator[OpenAIProvider]:
+    provider = make("mock", mock_upstream.base_url, KEY)
     yield provider
     await provider.aclose()
 
@@ -100,10 +110,8 @@ async def test_a_stream_asks_for_usage(provider: OpenAIProvider, mock_upstream: 
     assert body["max_tokens"] == 3
 
 
-async def test_no_key_no_header_and_own_headers(mock_upstream: MockUpstream) -> None:
-    provider = OpenAIProvider(
-        "mock", mock_upstream.base_url + "/", headers={"X-Title": "xrouter"}, stream_usage=False
-    )
+async def test_no_key_no_header_and_own_headers(mock_upstream: MockUpstream, make: Make) -> None:
+    provider = make("mock", mock_upstream.base_url + "/", headers={"X-Title": "xrouter"}, stream_usage=False)
     await provider.complete(MODEL, HELLO)
     await chunks_of(provider)
     await provider.aclose()
@@ -113,8 +121,8 @@ async def test_no_key_no_header_and_own_headers(mock_upstream: MockUpstream) -> 
     assert "stream_options" not in second.body
 
 
-async def test_a_query_in_the_base_url_stays(mock_upstream: MockUpstream) -> None:
-    provider = OpenAIProvider("mock", mock_upstream.base_url + "?api-version=1")
+async def test_a_query_in_the_base_url_stays(mock_upstream: MockUpstream, make: Make) -> None:
+    provider = make("mock", mock_upstream.base_url + "?api-version=1")
     assert (await provider.complete(MODEL, HELLO)).text == "Hello."
     await provider.aclose()
 
@@ -218,8 +226,8 @@ async def test_connections_are_reused(provider: OpenAIProvider, mock_upstream: M
     assert len(ports) == 1
 
 
-def test_one_provider_serves_one_loop_after_another(mock_upstream: MockUpstream) -> None:
-    provider = OpenAIProvider("mock", mock_upstream.base_url)
+def test_one_provider_serves_one_loop_after_another(mock_upstream: MockUpstream, make: Make) -> None:
+    provider = make("mock", mock_upstream.base_url)
     for _ in range(2):
         assert asyncio.run(provider.complete(MODEL, HELLO)).text == "Hello."
     asyncio.run(provider.aclose())
@@ -328,8 +336,8 @@ async def test_broken_streams_deliver_what_came_and_then_fail(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_an_oversized_answer(mock_upstream: MockUpstream, streamed: bool) -> None:
-    provider = OpenAIProvider("mock", mock_upstream.base_url, max_body_bytes=10_000)
+async def test_an_oversized_answer(mock_upstream: MockUpstream, make: Make, streamed: bool) -> None:
+    provider = make("mock", mock_upstream.base_url, max_body_bytes=10_000)
     mock_upstream.default = sse_events(b": " + b"x" * 20_000) if streamed else huge(20_000)
     with pytest.raises(ProviderResponseError, match="10000 bytes"):
         await (chunks_of(provider) if streamed else provider.complete(MODEL, HELLO))
@@ -340,8 +348,8 @@ async def test_an_oversized_answer(mock_upstream: MockUpstream, streamed: bool) 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("url", [None, "http://nowhere.invalid/v1"])
-async def test_unreachable_endpoints(url: str | None, streamed: bool) -> None:
-    provider = OpenAIProvider("mock", url or closed_port_url(), KEY)
+async def test_unreachable_endpoints(make: Make, url: str | None, streamed: bool) -> None:
+    provider = make("mock", url or closed_port_url(), KEY)
     with pytest.raises(ProviderUnavailableError, match="base_url"):
         await (chunks_of(provider) if streamed else provider.complete(MODEL, HELLO))
     await provider.aclose()
@@ -473,3 +481,129 @@ async def test_the_output_limit_has_the_name_that_the_model_takes(
     sent = mock_upstream.requests[-1].body
     assert {key: sent[key] for key in sent if key.startswith("max_")} == {name: 9}
     assert sent["seed"] == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_whoever_leaves_hangs_up_within_a_tenth_of_a_second(
+    provider: OpenAIProvider, mock_upstream: MockUpstream, streamed: bool
+) -> None:
+    mock_upstream.script(hang_after("Hel") if streamed else hang())
+    call = asyncio.ensure_future(chunks_of(provider) if streamed else provider.complete(MODEL, HELLO))
+    await mock_upstream.wait_requests(1)
+    await asyncio.sleep(0.05)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await mock_upstream.requests[0].wait_disconnected(0.1)
+
+
+async def test_closing_an_opened_stream_hangs_up_at_once(
+    provider: OpenAIProvider, mock_upstream: MockUpstream
+) -> None:
+    mock_upstream.script(hang_after("Hel"))
+    opened = await provider.open(MODEL, HELLO)
+    assert opened.usage.estimated
+    await opened.aclose()
+    await opened.aclose()
+    assert await mock_upstream.requests[0].wait_disconnected(0.1)
+    with pytest.raises(StopAsyncIteration):
+        await anext(opened)
+
+
+# Blocks
+
+
+async def test_blocks_hold_the_bytes_as_they_came(
+    provider: OpenAIProvider, mock_upstream: MockUpstream
+) -> None:
+    events = [sse(chunk_body({"content": word})) for word in ("a", "b")]
+    last = sse(chunk_body({}, finish_reason="stop"))
+    mock_upstream.script(sse_events(b"".join(events), last, sse("[DONE]")))
+    ended: list[Any] = []
+    opened = await provider.open(MODEL, HELLO)
+    opened.when_over(ended.append)
+    blocks = [block async for block in opened]
+    assert b"".join(block.raw for block in blocks).startswith(b"".join([*events, last]))
+    assert blocks[-1].usage == opened.usage
+    assert blocks[-1].usage.estimated
+    assert ended == [None]
+
+
+async def test_a_stream_that_fails_before_its_first_block_is_not_opened(
+    provider: OpenAIProvider, mock_upstream: MockUpstream
+) -> None:
+    mock_upstream.script(sse_events(b": wait\n\n", sse({"error": {"message": "slow", "code": 429}})))
+    with pytest.raises(ProviderRateLimitError):
+        await provider.open(MODEL, HELLO)
+
+
+async def test_a_slow_reader_is_not_taken_for_a_slow_upstream(
+    provider: OpenAIProvider, mock_upstream: MockUpstream
+) -> None:
+    mock_upstream.script(ok("a b c"))
+    opened = await provider.open(MODEL, HELLO, timeout_s=0.2)
+    words = []
+    async for block in opened:
+        words.append(block)
+        await asyncio.sleep(0.3)
+    assert words[-1].usage is not None
+
+
+# Headers of one request
+
+
+async def test_a_request_brings_headers_along(provider: OpenAIProvider, mock_upstream: MockUpstream) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    request = Request(HELLO.messages, headers={"traceparent": trace, "X-Team": "search"})
+    await provider.complete(MODEL, request)
+    await chunks_of(provider, request)
+    for received in mock_upstream.requests:
+        assert received.headers["traceparent"] == trace
+        assert received.headers["X-Team"] == "search"
+        assert "traceparent" not in received.body
+
+
+async def test_a_request_cannot_replace_the_providers_headers(
+    mock_upstream: MockUpstream, make: Make
+) -> None:
+    provider = make("mock", mock_upstream.base_url, KEY, headers={"X-Org": "ours"})
+    taken = {
+        "authorization": "Bearer theirs",
+        "X-ORG": "theirs",
+        "Host": "elsewhere",
+        "Content-Length": "1",
+        "Transfer-Encoding": "chunked",
+        "Connection": "close",
+        "Content-Type": "text/plain",
+        "accept": "text/html",
+        "Accept-Encoding": "gzip",
+    }
+    completion = await provider.complete(MODEL, Request(HELLO.messages, headers=taken))
+    await provider.aclose()
+    assert completion.text == "Hello."
+    headers = mock_upstream.requests[0].headers
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["X-Org"] == "ours"
+    assert headers["Host"].startswith("127.0.0.1")
+    assert headers["Content-Type"] == "application/json"
+    assert "theirs" not in str(headers)
+
+
+@pytest.mark.parametrize(
+    "header", [("X-A\r\nX-B", "1"), ("X A", "1"), ("X-A", "1\r\nX-B: 2"), ("X-A", "é"), ("", "1")]
+)
+async def test_headers_that_would_smuggle_are_refused(
+    provider: OpenAIProvider, mock_upstream: MockUpstream, header: tuple[str, str]
+) -> None:
+    with pytest.raises(ProviderRequestError, match="cannot be sent"):
+        await provider.complete(MODEL, Request(HELLO.messages, headers=dict([header])))
+    assert mock_upstream.requests == []
+
+
+async def test_a_compressed_answer_is_an_error_that_says_so(
+    provider: OpenAIProvider, mock_upstream: MockUpstream
+) -> None:
+    mock_upstream.script(raw(b"\x1f\x8b", **{"Content-Encoding": "gzip"}))
+    with pytest.raises(ProviderResponseError, match="compressed"):
+        await provider.complete(MODEL, HELLO)
+    assert mock_upstream.requests[0].headers["Accept-Encoding"] == "identity"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -20,6 +21,8 @@ from xrouter.errors import (
     ProviderUnavailableError,
 )
 from xrouter.messages import Chunk, Completion, Request, Usage
+from xrouter.providers.breaker import CircuitBreaker
+from xrouter.providers.guard import GuardedProvider
 from xrouter.providers.provider import Provider
 from xrouter.providers.retry import RetryingProvider
 
@@ -102,13 +105,20 @@ def time() -> Time:
 
 
 Wrap = Callable[..., RetryingProvider]
+GUARDING = frozenset(inspect.signature(GuardedProvider).parameters) - {"inner"}
+
+
+def breaker_of(provider: RetryingProvider) -> CircuitBreaker:
+    assert isinstance(provider.inner, GuardedProvider)
+    return provider.inner.breaker_of(MODEL)
 
 
 @pytest.fixture
 def wrap(time: Time) -> Wrap:
     def wrapped(inner: Provider, **options: Any) -> RetryingProvider:
-        settings = {"clock": time.clock, "sleep": time.sleep, "uniform": lambda low, high: high}
-        return RetryingProvider(inner, **{**settings, **options})
+        settings = {"clock": time.clock, "sleep": time.sleep, "uniform": lambda low, high: high, **options}
+        guarding = {name: settings.pop(name) for name in GUARDING & settings.keys()}
+        return RetryingProvider(GuardedProvider(inner, **guarding), **settings)
 
     return wrapped
 
@@ -249,7 +259,7 @@ async def test_the_circuit_opens_and_calls_fail_at_once(wrap: Wrap, time: Time) 
     assert len(inner.calls) == 5
     time.now += 30
     assert await provider.complete(MODEL, HELLO) is GOOD
-    assert provider.breaker_of("m").state == "closed"
+    assert breaker_of(provider).state == "closed"
 
 
 async def test_no_wait_and_no_retry_once_the_circuit_is_open(wrap: Wrap, time: Time) -> None:
@@ -274,14 +284,14 @@ async def test_refusals_do_not_open_the_circuit(wrap: Wrap, kind: type[ProviderE
     for _ in range(3):
         with pytest.raises(kind):
             await provider.complete(MODEL, HELLO)
-    assert provider.breaker_of("m").state == "closed"
+    assert breaker_of(provider).state == "closed"
 
 
 async def test_a_stream_that_breaks_midway_counts(wrap: Wrap) -> None:
     provider = wrap(Scripted(["a", ProviderResponseError("cut")]), breaker_failures=1)
     with pytest.raises(ProviderResponseError):
         await texts(provider)
-    assert provider.breaker_of("m").state == "open"
+    assert breaker_of(provider).state == "open"
 
 
 async def test_a_cancelled_probe_gives_its_place_back(wrap: Wrap, time: Time) -> None:
@@ -349,7 +359,7 @@ async def test_waiting_for_a_slot_is_bounded(wrap: Wrap) -> None:
         await anext(chunks)
         with pytest.raises(ProviderTimeoutError, match="max_concurrency_per_model is 1"):
             await texts(provider, timeout_s=0.05)
-    assert provider.breaker_of("m").state == "closed"
+    assert breaker_of(provider).state == "closed"
 
 
 def test_one_wrapper_serves_one_loop_after_another(wrap: Wrap) -> None:

@@ -153,7 +153,7 @@ def assert_same_episodes(
             np.testing.assert_allclose(
                 np.nan if episode.confidence is None else episode.confidence,
                 replayed.confidence_B[q],
-                atol=1e-5,
+                atol=1e-4,  # a wild network amplifies the rounding of its float32 sums
             )
         if episode.stop_reason == "selected" and target is not None:
             missed = episode.confidence is None or episode.confidence < target

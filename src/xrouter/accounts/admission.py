@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..ledger.ledger import Spent
 from ..ledger.totals import EXACT
@@ -13,8 +13,11 @@ from ..state.state import Take
 from .budget import Budget
 from .caller import Caller
 
-if TYPE_CHECKING:
-    from .gate import Gate
+
+class Settler(Protocol):
+    """Whoever admitted the request: `gate.Gate`."""
+
+    async def settle(self, admission: Admission, spent: Sequence[Spent], tokens: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -30,7 +33,7 @@ class Admission:
     budgets: each scope's budget.
     """
 
-    gate: Gate = field(repr=False)
+    gate: Settler = field(repr=False)
     caller: Caller
     allowed_models: tuple[str, ...]
     tags: tuple[str, ...]

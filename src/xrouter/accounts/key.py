@@ -11,7 +11,7 @@ import re
 import secrets
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hmac import compare_digest
@@ -40,7 +40,7 @@ class VirtualKey:
 
     id: str
     name: str
-    hash: str
+    hash: str = field(repr=False)
     shown: str
     created: float
     user: str | None = None
@@ -51,7 +51,7 @@ class VirtualKey:
     revoked: float | None = None
     budgets: tuple[Budget, ...] = ()
     limits: Limits = NO_LIMITS
-    previous_hash: str | None = None
+    previous_hash: str | None = field(default=None, repr=False)
     previous_until: float | None = None
 
     def refusal(self, secret_hash: str, now: float) -> str | None:

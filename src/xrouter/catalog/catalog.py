@@ -28,13 +28,14 @@ class Catalog:
         self.endpoints = dict(endpoints)
         self._models: dict[str, Model] = {}
         for entry in self.entries.values():
-            if entry.provider not in self.endpoints:
-                raise ConfigurationError(
-                    f"model {entry.name!r} names provider {entry.provider!r}, which is no endpoint"
-                    f"{nearest(entry.provider, self.endpoints)}: add [endpoints.{entry.provider}] with a base_url "
-                    f"(known: {', '.join(self.endpoints)})",
-                    param=f"models.{entry.name}.provider",
-                )
+            for provider in entry.providers:
+                if provider not in self.endpoints:
+                    raise ConfigurationError(
+                        f"model {entry.name!r} names provider {provider!r}, which is no endpoint"
+                        f"{nearest(provider, self.endpoints)}: add [endpoints.{provider}] with a base_url "
+                        f"(known: {', '.join(self.endpoints)})",
+                        param=f"models.{entry.name}.provider",
+                    )
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Catalog:
@@ -82,6 +83,11 @@ class Catalog:
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries
+
+    def providers_of(self, name: str) -> tuple[str, ...]:
+        """The endpoints that serve the model, the first one first. Raises ModelNotFoundError."""
+        entry = self.entries.get(name)
+        return entry.providers if entry else (self[name].provider,)
 
     def endpoint_of(self, name: str) -> Endpoint:
         """Raises ModelNotFoundError for an unknown model."""

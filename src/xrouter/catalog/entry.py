@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import ConfigurationError, UnknownPriceError
 from ..settings import EndpointKind
 from ..toml_reader import Reader, number, one_of, whole
-from .model import KINDS, TIERS, Model
-from .price import Price, Rates, Tier
+from .model import KINDS, TIERS, Model, ModelEndpoint
+from .price import Price, Rates, Tier, dearest
 from .published_prices import SCHEME, published_price
 
 MODALITIES = ("text", "image", "audio", "video", "file")
@@ -32,19 +32,50 @@ class Entry:
     automatic: bool
     fields: Mapping[str, Any]
     price: Price | str
+    endpoints: tuple[EndpointEntry, ...] = ()
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Every endpoint of the settings that serves it."""
+        return tuple(dict.fromkeys(place.provider for place in self.endpoints)) or (self.provider,)
 
     def model(self, kind: EndpointKind) -> Model:
         """Raises UnknownPriceError where the published data does not know the reference."""
-        price = self.price
-        if not isinstance(price, Price):
-            price = published_price(self.name, price, output=self.fields.get("kind") != "embedding")
+        price = self._priced(self.price)
+        endpoints = tuple(
+            ModelEndpoint(
+                name=place.name,
+                provider=place.provider,
+                id=place.id,
+                price=price if place.price is None else self._priced(place.price),
+                weight=place.weight,
+            )
+            for place in self.endpoints
+        )
         return Model(
             name=self.name,
             provider=self.provider,
-            price=price,
+            price=dearest([place.price for place in endpoints]) if endpoints else price,
             simulated=kind == "simulated",
+            endpoints=endpoints,
             **self.fields,
         )
+
+    def _priced(self, price: Price | str) -> Price:
+        if isinstance(price, Price):
+            return price
+        return published_price(self.name, price, output=self.fields.get("kind") != "embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEntry:
+    """One of a model's endpoints; `price` None = the model's own."""
+
+    name: str
+    provider: str
+    id: str
+    weight: float
+    price: Price | str | None
 
 
 def read_entry(reader: Reader, name: str, *, default_source: str | None = None) -> Entry:
@@ -53,6 +84,9 @@ def read_entry(reader: Reader, name: str, *, default_source: str | None = None) 
     default_source: what an explicit price without a source is said to come from; None = it must say so itself.
     """
     values = reader.read(_READERS)
+    endpoints = _endpoints(reader, name, default_source)
+    if endpoints:
+        values.update(provider=endpoints[0].provider, id=endpoints[0].id)
     for key in ("provider", "tier", "context_window"):
         if key not in values:
             raise ConfigurationError(
@@ -71,8 +105,62 @@ def read_entry(reader: Reader, name: str, *, default_source: str | None = None) 
         price = _explicit_price(price, default_source, output=values.get("kind") != "embedding")
     window = values["context_window"]
     provider, automatic = values.pop("provider"), values.pop("automatic", True)
+    values.pop("endpoints", None)
+    if "hedge" in values:
+        values["hedge_percentile"] = values.pop("hedge")
     fields = {"id": name, "max_output_tokens": min(DEFAULT_MAX_OUTPUT_TOKENS, window), **values}
-    return Entry(name, provider, automatic, fields, price)
+    if "hedge_after_s" in fields and "hedge_percentile" in fields:
+        raise ConfigurationError(
+            f"{reader.file}: [{reader.prefix}] has both hedge and hedge_after_s; keep one",
+            param=reader.dotted("hedge"),
+        )
+    hedged = [key for key in ("hedge", "hedge_after_s") if key in reader.table]
+    if hedged and fields.get("kind") == "embedding":
+        raise ConfigurationError(
+            f"{reader.file}: [{reader.prefix}] has {hedged[0]}, but calls of an embedding model are not hedged;"
+            " take it out",
+            param=reader.dotted(hedged[0]),
+        )
+    return Entry(name, provider, automatic, fields, price, endpoints)
+
+
+def _endpoints(reader: Reader, model: str, default_source: str | None) -> tuple[EndpointEntry, ...]:
+    """Raises ConfigurationError for an endpoint without a provider and for two of one name."""
+    found: list[EndpointEntry] = []
+    for index, table in enumerate(reader.table.get("endpoints", ())):
+        inner = Reader(reader.file, table, f"{reader.dotted('endpoints')}[{index}]")
+        values = inner.read(_ENDPOINT_READERS)
+        if "provider" not in values:
+            raise ConfigurationError(
+                f"{reader.file}: {inner.prefix} lacks provider: the name of an [endpoints.<name>] table",
+                param=inner.dotted("provider"),
+            )
+        price = values.get("price")
+        if isinstance(price, Reader):
+            price = _explicit_price(price, default_source, output=reader.table.get("kind") != "embedding")
+        name = values.get("name", values["provider"])
+        if name in [place.name for place in found]:
+            raise ConfigurationError(
+                f"{reader.file}: {inner.prefix} is the second endpoint called {name!r}; give it a name of its own",
+                param=inner.dotted("name"),
+            )
+        id_ = values.get("id", reader.table.get("id", model))
+        found.append(EndpointEntry(name, values["provider"], id_, values.get("weight", 1.0), price))
+    return tuple(found)
+
+
+def _tables(reader: Reader, key: str) -> None:
+    value = reader.table[key]
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise reader.wrong(key, 'a non-empty list of tables such as [{ provider = "azure-eu", weight = 3 }]')
+
+
+def _percentile(reader: Reader, key: str) -> float:
+    value = reader.table[key]
+    percent = value[1:] if isinstance(value, str) and value.startswith("p") else ""
+    if not percent.isdecimal() or not 50 <= int(percent) <= 99:
+        raise reader.wrong(key, 'a percentile from "p50" to "p99" such as "p95"')
+    return float(percent)
 
 
 def _price(reader: Reader, key: str) -> Reader | str:
@@ -185,4 +273,14 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "automatic": Reader.flag,
     "price": _price,
     "options": _options,
+    "endpoints": _tables,
+    "hedge": _percentile,
+    "hedge_after_s": number(0, above=True),
+}
+_ENDPOINT_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
+    "name": Reader.text,
+    "provider": Reader.text,
+    "id": Reader.text,
+    "weight": number(0, above=True),
+    "price": _price,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .price import Price
@@ -12,6 +12,21 @@ TIERS: tuple[TierName, ...] = ("premium", "standard", "budget", "specialised")
 
 ModelKind = Literal["chat", "embedding"]
 KINDS: tuple[ModelKind, ...] = ("chat", "embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEndpoint:
+    """One of several places that serve a model.
+
+    name: unique among the model's endpoints; what ledgers say. provider: the endpoint of the settings. id: the
+    model's id there. weight: its share of the calls, relative to the others'. price: what it charges.
+    """
+
+    name: str
+    provider: str
+    id: str
+    price: Price
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,10 @@ class Model:
     structured_output: takes a `response_format` with a JSON schema.
     tags: whatever requests may ask for, such as where data stays ("eu", "on-premises").
     simulated: True for a pool that only pretends, so that every output can say so.
+    endpoints: where it is served, if in more places than one; `provider` and `id` are then the first one's, and `price`
+        is the dearest, so that no cost is predicted too low.
+    hedge_after_s: ask a second time when no answer has come after so many seconds; None = never.
+    hedge_percentile: the same after this percentile of its last latencies.
     """
 
     name: str
@@ -47,4 +66,15 @@ class Model:
     kind: ModelKind = "chat"
     structured_output: bool = True
     tags: tuple[str, ...] = ()
+    endpoints: tuple[ModelEndpoint, ...] = ()
+    hedge_after_s: float | None = None
+    hedge_percentile: float | None = None
     options: dict[str, object] = field(default_factory=dict, hash=False, compare=False)
+
+    def price_at(self, endpoint: str | None) -> Price:
+        """What the endpoint of this name charges (`messages.Completion.endpoint`); the dearest where it is not known."""
+        return next((place.price for place in self.endpoints if place.name == endpoint), self.price)
+
+    def at(self, endpoint: ModelEndpoint) -> Model:
+        """This model as that one endpoint serves it."""
+        return replace(self, provider=endpoint.provider, id=endpoint.id, price=endpoint.price, endpoints=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -58,3 +59,27 @@ class Price:
             + (usage.completion_tokens - reasoning) * rates.output
             + reasoning * reasoning_rate
         ) / MILLION
+
+
+def dearest(prices: Sequence[Price]) -> Price:
+    """A price that is nowhere below any of these: what a call costs at most wherever it goes."""
+    if all(price == prices[0] for price in prices):
+        return prices[0]
+    starts = sorted({tier.above_prompt_tokens for price in prices for tier in price.tiers})
+    return Price(
+        rates=_highest([price.rates for price in prices]),
+        dated=min(price.dated for price in prices),
+        source="the dearest of " + ", ".join(dict.fromkeys(price.source for price in prices)),
+        tiers=tuple(
+            Tier(start, _highest([price.rates_for(start + 1) for price in prices])) for start in starts
+        ),
+    )
+
+
+def _highest(rates: Sequence[Rates]) -> Rates:
+    return Rates(
+        input=max(rate.input for rate in rates),
+        output=max(rate.output for rate in rates),
+        cached_input=max(rate.input if rate.cached_input is None else rate.cached_input for rate in rates),
+        reasoning=max(rate.output if rate.reasoning is None else rate.reasoning for rate in rates),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def serve(
 
         curl http://127.0.0.1:8080/v1/chat/completions -d '{"model": "xrouter", "messages": [{"role": "user", "content": "Hi"}]}'
     """
+    from ..gateway.auth import admin_key, check_binding
     from ..gateway.server import bind
     from ..settings import load_settings
     from ..settings_tables.addresses import ledger_place
@@ -49,17 +51,18 @@ def serve(
         settings = replace(settings, ledger=ledger_place(ledger, "--ledger"))
     host = settings.host if host is None else host
     port = settings.port if port is None else port
+    notice = check_binding(host, settings.access, admin_key(settings.access, os.environ))
     if workers > 1:
         from ..gateway.workers import Supervisor, listeners
 
         supervisor = Supervisor(
-            lambda listener, ready: _serve(listener, settings, policy, ready, workers),
+            lambda listener, ready: _serve(listener, host, settings, policy, notice, ready, workers),
             listeners(host, port, workers),
             typer.echo,
         )
         sys.exit(supervisor.run())
     try:
-        _serve(bind(host, port), settings, policy, typer.echo)
+        _serve(bind(host, port), host, settings, policy, notice, typer.echo)
     except KeyboardInterrupt:
         # Ctrl-C is how the server is meant to end; it has shut down by now.
         typer.echo("stopped")
@@ -67,19 +70,27 @@ def serve(
 
 def _serve(
     listener: socket.socket,
+    host: str,
     settings: Settings,
     policy: str | None,
+    notice: str | None,
     announce: Callable[[str], None],
     workers: int = 1,
 ) -> None:
     """Serve on the socket until told to stop; `announce` gets the banner once requests are answered."""
+    from ..accounts.open import open_accounts
     from ..gateway.app import Gateway
     from ..gateway.server import make_server, url_of
+    from ..gateway.services import open_services
     from ..router import Router
+    from ..state.open import open_state
 
     router = Router(policy, settings=settings)
-    words = banner(router, url_of(listener))
-    server = make_server(Gateway(router), on_serving=lambda: announce(words))
+    services = open_services(
+        router, accounts=open_accounts(settings), state=open_state(settings, workers), host=host
+    )
+    words = "\n".join([banner(router, url_of(listener)), *([notice] if notice else [])])
+    server = make_server(Gateway(router, services), on_serving=lambda: announce(words))
     server.run(sockets=[listener])
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -34,7 +35,7 @@ PARAMS_IN_PROMPT = ("tools", "functions", "response_format")
 
 def estimate_tokens(text: str) -> int:
     """Expected tokens of a text: 4 ASCII characters a token, any other character one."""
-    ascii_characters = len(text.encode("ascii", "ignore"))
+    ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     return -(-ascii_characters // CHARACTERS_PER_TOKEN) + len(text) - ascii_characters
 
 
@@ -45,22 +46,12 @@ def estimate_query_tokens(query: str) -> int:
 
 def estimate_prompt_tokens(request: Request) -> int:
     """Expected prompt tokens of the request: text, media, tool schemas and a little for each message."""
-    texts, media = _contents(request)
-    return (
-        sum(map(estimate_tokens, texts))
-        + sum(_media_tokens(part, low=LOW_DETAIL_IMAGE_TOKENS, high=IMAGE_TOKENS) for part in media)
-        + TOKENS_PER_MESSAGE * len(request.messages)
-    )
+    return _tokens(request).expected
 
 
 def bound_prompt_tokens(request: Request) -> int:
     """A number of prompt tokens that the request does not exceed (media aside, see above)."""
-    texts, media = _contents(request)
-    return (
-        sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-        + sum(_media_tokens(part, low=IMAGE_BOUND, high=IMAGE_BOUND) for part in media)
-        + BOUND_PER_MESSAGE * (len(request.messages) + 1)
-    )
+    return _tokens(request).bound
 
 
 def output_limit(model: Model, request: Request) -> int:
@@ -119,6 +110,36 @@ def _worst_rates(model: Model, prompt_tokens: int) -> tuple[Decimal, Decimal]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _PromptTokens:
+    """Of one request."""
+
+    expected: int
+    bound: int
+
+
+def _tokens(request: Request) -> _PromptTokens:
+    """Counted once a request: everybody who plans, checks a cap or books asks for it."""
+    known = request.worked_out.get(_PromptTokens)
+    if isinstance(known, _PromptTokens):
+        return known
+    texts, media = _contents(request)
+    counted = _PromptTokens(
+        expected=sum(map(estimate_tokens, texts))
+        + sum(_media_tokens(part, low=LOW_DETAIL_IMAGE_TOKENS, high=IMAGE_TOKENS) for part in media)
+        + TOKENS_PER_MESSAGE * len(request.messages),
+        bound=sum(map(_bytes, texts))
+        + sum(_media_tokens(part, low=IMAGE_BOUND, high=IMAGE_BOUND) for part in media)
+        + BOUND_PER_MESSAGE * (len(request.messages) + 1),
+    )
+    request.worked_out[_PromptTokens] = counted
+    return counted
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def _contents(request: Request) -> tuple[list[str], list[Mapping[str, Any]]]:
     """Every text the model will read (schemas and earlier tool calls as JSON) and every other part."""
     texts: list[str] = []
@@ -132,9 +153,8 @@ def _contents(request: Request) -> tuple[list[str], list[Mapping[str, Any]]]:
                 texts.append(part["text"])
             elif isinstance(part, Mapping):
                 media.append(part)
-        rest = {key: value for key, value in message.items() if key not in ("role", "content")}
-        if rest:
-            texts.append(_json(rest))
+        if not message.keys() <= _SPOKEN:
+            texts.append(_json({key: value for key, value in message.items() if key not in _SPOKEN}))
     texts.extend(_json(request.params[name]) for name in PARAMS_IN_PROMPT if request.params.get(name))
     return texts, media
 
@@ -146,5 +166,9 @@ def _media_tokens(part: Mapping[str, Any], *, low: int, high: int) -> int:
     return max(1, len(_json(part)) // MEDIA_CHARACTERS_PER_TOKEN)
 
 
+_SPOKEN = frozenset({"role", "content"})
+_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False)
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return _ENCODER.encode(value)

@@ -69,13 +69,17 @@ def admin_app(
         scope = {**scope, "app": routes, _REQUEST_ID: request_id(scope)}
         try:
             check_admin(bearer(scope), admin_key, access)
+            if not scope["path"].isprintable():
+                raise UnknownUrlError(f"there is no {scope['path']!r}")
             await routes(scope, receive, send)
         except XRouterError as error:
             await _error(error, scope)(scope, receive, send)
         except HTTPException as refused:
             allow = (refused.headers or {}).get("Allow", "")
-            wrong = MethodNotAllowedError(f"{scope['path']} takes {allow}, not {scope['method']}")
-            await _error(wrong, scope, {"allow": allow})(scope, receive, send)
+            wrong = MethodNotAllowedError(
+                f"{scope['path']} takes {allow}, not {scope['method']}", allow=allow
+            )
+            await _error(wrong, scope)(scope, receive, send)
 
     return app
 
@@ -253,10 +257,11 @@ def _json(status: int, data: Any, request: Request) -> Response:
     return _response(status, data, request.scope)
 
 
-def _error(error: XRouterError, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+def _error(error: XRouterError, scope: Scope) -> Response:
+    headers = dict(error_headers(error))
     if isinstance(error, BodyTooLargeError):
-        headers = {"connection": "close"}  # the rest of the body is still on the wire
-    return _response(error.status, error_object(error), scope, {**error_headers(error), **(headers or {})})
+        headers["connection"] = "close"  # the rest of the body is still on the wire
+    return _response(error.status, error_object(error), scope, headers)
 
 
 def _response(status: int, data: Any, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:

@@ -77,12 +77,14 @@ def moment_of(query: Mapping[str, str], name: str, now: float) -> float | None:
 
 
 def known_query(query: Mapping[str, str], *names: str) -> None:
-    for name in query:
+    for name, value in query.items():
         if name not in names:
             raise RequestError(
                 f"query parameter {name!r} is unknown; there are {', '.join(names)}{nearest(name, names)}",
                 param=name,
             )
+        if not value.isprintable():
+            raise RequestError(f"{name} must be printable text, got {value!r}", param=name)
 
 
 def _read(data: Mapping[str, Any], readers: Mapping[str, Callable[[Any, str], Any]]) -> dict[str, Any]:

@@ -15,12 +15,9 @@ from typing import Any
 
 from ..catalog.model import Model
 from ..episodes.booking import Attribution
+from ..episodes.calls import REFUSALS
 from ..errors import (
     BudgetExceededError,
-    ProviderAuthError,
-    ProviderRateLimitError,
-    ProviderRequestError,
-    ProviderUnavailableError,
     RequestError,
     XRouterError,
 )
@@ -34,9 +31,6 @@ from .reply import dollars
 PATH = "/v1/embeddings"
 MAX_INPUTS = 2048
 """What OpenAI takes in one request."""
-
-_UNBILLED = (ProviderAuthError, ProviderRateLimitError, ProviderRequestError, ProviderUnavailableError)
-"""Refusals: the model did no work, so nothing is charged for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +92,18 @@ async def embed(
     try:
         embeddings = await provider.embed(model, call.request, timeout_s=timeout_s)
     except BaseException as error:
-        usage = Usage() if isinstance(error, _UNBILLED) else Usage(call.request.bound_tokens, estimated=True)
+        usage = Usage() if isinstance(error, REFUSALS) else Usage(call.request.bound_tokens, estimated=True)
         seconds = time.monotonic() - started
         entry, row = entries_of(model, usage, seconds, attribution=attribution, error=error)
         await router.book_entry(entry, [row], attribution)
         raise
-    entry, row = entries_of(model, embeddings.usage, embeddings.latency_s, attribution=attribution)
+    entry, row = entries_of(
+        model,
+        embeddings.usage,
+        embeddings.latency_s,
+        attribution=attribution,
+        endpoint=embeddings.endpoint,
+    )
     await router.book_entry(entry, [row], attribution)
     return Embedded(entry, embeddings)
 
@@ -114,10 +114,11 @@ def entries_of(
     latency_s: float,
     *,
     attribution: Attribution,
+    endpoint: str | None = None,
     error: BaseException | None = None,
 ) -> tuple[EpisodeEntry, CallEntry]:
     """The rows to book. There is no reference to save against but the model itself."""
-    episode_id, at, cost = uuid.uuid4().hex, time.time(), model.price.cost(usage)
+    episode_id, at, cost = uuid.uuid4().hex, time.time(), model.price_at(endpoint).cost(usage)
     said = error.message if isinstance(error, XRouterError) else type(error).__name__ if error else None
     entry = EpisodeEntry(
         episode_id=episode_id,

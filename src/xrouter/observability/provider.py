@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from functools import partial
 
 from ..catalog.model import Model
 from ..messages import Chunk, Completion, Request, Usage
 from ..providers.embedder import EmbeddingRequest, Embeddings, embedder_of
+from ..providers.health import Health, health_of
 from ..providers.provider import Provider
+from ..providers.streams import BlockStream, chunks_of, open_stream
 from ..trace_context import current_trace, in_trace
 from .genai import (
     answer_attributes,
@@ -29,7 +31,7 @@ from .tracing import Attribute, Tracer, kind_of, span
 class WatchedProvider:
     """Wraps `inner`; a Provider itself. Inside a RetryingProvider it sees each attempt, around one each call.
 
-    circuit: a model's name -> the state of its circuit breaker, told after what may have changed it.
+    circuit: a model -> the state of its circuit breaker, told after what may have changed it.
     url: the endpoint's, for spans. capture: prompts and answers go into spans, redacted first.
     """
 
@@ -39,7 +41,7 @@ class WatchedProvider:
         metrics: Metrics,
         tracer: Tracer,
         *,
-        circuit: Callable[[str], Circuit] | None = None,
+        circuit: Callable[[Model], Circuit] | None = None,
         url: str | None = None,
         capture: bool = False,
         redact: Redact | None = None,
@@ -85,44 +87,47 @@ class WatchedProvider:
                 if watched.recording:
                     watched.set(usage_attributes(embeddings.usage))
         except BaseException as error:
-            self._metrics.upstream_call(
-                model.name, kind_of(error), time.perf_counter() - started, _usage_of(error)
-            )
+            self._ended(model, kind_of(error), started, _usage_of(error))
             raise
-        self._metrics.upstream_call(model.name, "ok", time.perf_counter() - started, embeddings.usage)
+        self._ended(model, "ok", started, embeddings.usage)
         return embeddings
 
-    async def stream(
-        self, model: Model, request: Request, *, timeout_s: float | None = None
-    ) -> AsyncIterator[Chunk]:
-        started, usage, outcome = time.perf_counter(), None, "ok"
+    async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
+        """The span ends with the stream; between two blocks the task is the consumer's, so it is current only while
+        the stream is opened."""
+        started = time.perf_counter()
         watched = self._tracer.start(
             span_name(model.id), "client", current_trace(), self._asked(model, request)
         )
-        waits_for_first = True
-        try:
-            async with _closing(self.inner.stream(model, request, timeout_s=timeout_s)) as chunks:
-                while True:
-                    # Between two pieces the task is the consumer's: the span is current only while one is awaited.
-                    with in_trace(watched.context):
-                        chunk = await anext(chunks, None)
-                    if chunk is None:
-                        break
-                    if waits_for_first:
-                        waits_for_first = False
-                        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
-                    usage = chunk.usage or usage
-                    yield chunk
-        except BaseException as error:
-            outcome = kind_of(error)
+
+        def over(error: BaseException | None, usage: Usage | None) -> None:
+            outcome = "ok" if error is None else kind_of(error)
             usage = usage or _usage_of(error)
-            watched.fail(outcome)
-            raise
-        finally:
+            if error is not None:
+                watched.fail(outcome)
             if usage is not None:
                 watched.set(usage_attributes(usage))
             watched.end()
             self._ended(model, outcome, started, usage)
+
+        try:
+            with in_trace(watched.context):
+                opened = await open_stream(self.inner, model, request, timeout_s=timeout_s)
+        except BaseException as error:
+            over(error, None)
+            raise
+        self._metrics.upstream_first_byte(model.name, time.perf_counter() - started)
+        opened.when_over(lambda error: over(error, opened.reported))
+        return opened
+
+    def stream(
+        self, model: Model, request: Request, *, timeout_s: float | None = None
+    ) -> AsyncIterator[Chunk]:
+        """As `open`, piece by piece."""
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
+
+    def health(self, model: Model) -> Health:
+        return health_of(self.inner, model)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -131,15 +136,15 @@ class WatchedProvider:
         self._metrics.upstream_call(model.name, outcome, time.perf_counter() - started, usage)
         if self._circuit is not None and (outcome != "ok" or model.name in self._troubled):
             # The breaker stands around this call: it knows of its end only once this one is left.
-            asyncio.get_running_loop().call_soon(self._tell_circuit, model.name, self._circuit)
+            asyncio.get_running_loop().call_soon(self._tell_circuit, model, self._circuit)
 
-    def _tell_circuit(self, model: str, circuit: Callable[[str], Circuit]) -> None:
+    def _tell_circuit(self, model: Model, circuit: Callable[[Model], Circuit]) -> None:
         state = circuit(model)
-        self._metrics.circuit(model, state)
+        self._metrics.circuit(model.name, state)
         if state == "closed":
-            self._troubled.discard(model)
+            self._troubled.discard(model.name)
         else:
-            self._troubled.add(model)
+            self._troubled.add(model.name)
 
     def _asked(self, model: Model, request: Request) -> Mapping[str, Attribute]:
         return {**request_attributes(model.provider, model.id, request), **self._server}
@@ -148,17 +153,7 @@ class WatchedProvider:
         return content_attributes(request, completion, self._redact) if self._capture else {}
 
 
-@asynccontextmanager
-async def _closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
-    try:
-        yield chunks
-    finally:
-        aclose = getattr(chunks, "aclose", None)
-        if aclose is not None:
-            await aclose()
-
-
-def _usage_of(error: BaseException) -> Usage | None:
+def _usage_of(error: BaseException | None) -> Usage | None:
     """What the upstream reported of a call that failed."""
     usage = getattr(error, "usage", None)
     return usage if isinstance(usage, Usage) else None

@@ -1,8 +1,9 @@
-"""Serves an array policy: one observation becomes a batch of one."""
+"""Serves an array policy: observations become arrays, and its choices decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import inf, isnan, nan
 from typing import Any
 
 import numpy as np
@@ -15,98 +16,143 @@ from ..episodes.cost import estimate_prompt_tokens
 from ..episodes.episode import Call, CallModels, Decision, Observation, Select
 from ..messages import Request
 from .baselines import list_price_BM
+from .batching import Batching
 from .doubt import doubt
-from .states import ArrayPolicy, Bools, States
+from .memory import ByPool, RememberedQueries
+from .states import ArrayPolicy, Bools, Choices, States
 from .target_quality import TargetQuality
 
 
 class ServedPolicy:
-    """An `ArrayPolicy` as a `Policy`. Raises RequestError where a target quality is asked of one without confidence."""
+    """An `ArrayPolicy` as a `Policy`. Raises RequestError where a target quality is asked of one without confidence.
+
+    What is asked within one turn of the event loop is decided together (`batching`), and a query is encoded once.
+    """
 
     def __init__(self, inner: ArrayPolicy) -> None:
         self.inner = inner
-        self._policy = TargetQuality(inner)
         self.name = inner.name
         self.version = inner.version
+        self._policy = TargetQuality(inner)
+        self._encode = RememberedQueries(inner.encode)
+        self._pool_view = ByPool(PoolView)
+        self._batching = Batching(self.decide_all, lambda observation: id(observation.pool))
 
     async def act(self, observation: Observation) -> Decision:
-        return self.decide(observation)
+        return await self._batching(observation)
 
     def decide(self, observation: Observation) -> Decision:
         """The decision, without an event loop."""
-        states = observe(observation)
-        choices = self._policy.decide(self.inner.encode([observation.request.query]), states)
-        confidence = float(choices.confidence_B[0])
-        sure = None if np.isnan(confidence) else confidence
-        outside = not choices.familiar_B[0]
-        selected = int(choices.select_B[0])
-        if selected >= 0:
-            name = observation.pool[selected].name
-            response = next(r for r in reversed(observation.responses) if r.model == name and r.ok)
-            return Decision(Select(response.call_id), sure, outside_training=outside)
-        called = np.flatnonzero(choices.call_BM[0])
-        if not len(called):
-            called = last_resort(states)
-        calls = tuple(Call(observation.pool[i].name) for i in called)
-        return Decision(CallModels(calls), sure, outside_training=outside)
+        return self.decide_all([observation])[0]
+
+    def decide_all(self, observations: Sequence[Observation]) -> list[Decision]:
+        """Decisions on observations of one and the same pool."""
+        states = observe_all(observations, self._pool_view(observations[0].pool))
+        text_BD = self._encode([observation.request.query for observation in observations])
+        choices = self._policy.decide(text_BD, states)
+        return [_decision(observation, states, choices, row) for row, observation in enumerate(observations)]
+
+
+def _decision(observation: Observation, states: States, choices: Choices, row: int) -> Decision:
+    confidence = choices.confidence_B.item(row)
+    sure = None if isnan(confidence) else confidence
+    outside = not choices.familiar_B[row]
+    selected = choices.select_B.item(row)
+    if selected >= 0:
+        name = observation.pool[selected].name
+        response = next(r for r in reversed(observation.responses) if r.model == name and r.ok)
+        return Decision(Select(response.call_id), sure, outside_training=outside)
+    called = choices.call_BM[row].nonzero()[0].tolist()
+    if not called:
+        called = last_resort(states.rows(np.array([row]))).tolist()
+    calls = tuple(Call(observation.pool[i].name) for i in called)
+    return Decision(CallModels(calls), sure, outside_training=outside)
+
+
+class PoolView:
+    """What observing needs to know of a pool's models, in their order. context_M: tokens."""
+
+    def __init__(self, models: tuple[Model, ...]) -> None:
+        self.models = models
+        self.position = {model.name: i for i, model in enumerate(models)}
+        self.context_M = np.array([model.context_window for model in models])
+        self.tools_M = np.array([model.tools for model in models], bool)
+        self.image_M = np.array(["image" in model.modalities for model in models], bool)
 
 
 def observe(observation: Observation) -> States:
-    """The observation as arrays. Of several responses of one model the last one counts."""
-    pool, request = observation.pool, observation.request
-    position = {model.name: i for i, model in enumerate(pool)}
-    size = (1, len(pool))
+    """The observation as arrays."""
+    return observe_all([observation], PoolView(observation.pool))
+
+
+def observe_all(observations: Sequence[Observation], view: PoolView) -> States:
+    """Observations of one pool as arrays. Of several responses of one model the last one counts."""
+    size = (len(observations), len(view.models))
     responded, failed = np.zeros(size, bool), np.zeros(size, bool)
     answer, tokens, cost = np.full(size, -1, np.int64), np.zeros(size), np.zeros(size)
-    doubt_BM = np.zeros(size)
-    agreeing = agreement(observation.responses)
-    for response, answer_class in zip(observation.responses, agreeing.classes, strict=True):
-        at = (0, position[response.model])
-        responded[at], failed[at] = response.ok, not response.ok
-        answer[at] = answer_class
-        doubt_BM[at] = doubt(response)
-        tokens[at] = response.usage.completion_tokens
-        cost[at] += float(response.cost_usd)
-    prompt_tokens = estimate_prompt_tokens(request)
-    preference = observation.preference
-    turns_left = 1 if preference.simple else observation.turns_left
+    doubts, alike = np.zeros(size), np.zeros(len(observations), bool)
+    allowed = np.empty(size, bool)
+    for row, observation in enumerate(observations):
+        allowed[row] = callable_M(observation, view)
+        if observation.responses:
+            agreeing = agreement(observation.responses)
+            alike[row] = agreeing.by_similarity
+            for response, answer_class in zip(observation.responses, agreeing.classes, strict=True):
+                at = (row, view.position[response.model])
+                responded[at], failed[at] = response.ok, not response.ok
+                answer[at] = answer_class
+                doubts[at] = doubt(response)
+                tokens[at] = response.usage.completion_tokens
+                cost[at] += float(response.cost_usd)
+    preferences = [observation.preference for observation in observations]
     return States(
-        models=pool,
-        cost_weight_B=np.array([preference.cost_weight]),
-        target_quality_B=np.array([preference.target_quality or np.nan]),
-        turns_left_B=np.array([turns_left]),
-        money_left_B=np.array(
-            [np.inf if observation.money_left_usd is None else float(observation.money_left_usd)]
+        models=view.models,
+        cost_weight_B=np.array([preference.cost_weight for preference in preferences], np.float64),
+        target_quality_B=np.array([preference.target_quality or nan for preference in preferences]),
+        turns_left_B=np.array(
+            [
+                1 if preference.simple else observation.turns_left
+                for preference, observation in zip(preferences, observations, strict=True)
+            ]
         ),
-        prompt_tokens_B=np.array([prompt_tokens], np.float64),
-        allowed_BM=(
-            able_M(pool, request, prompt_tokens) & affordable_M(observation) & permitted_M(observation)
-        )[None]
-        & ~responded
-        & ~failed,
+        money_left_B=np.array(
+            [
+                inf if observation.money_left_usd is None else float(observation.money_left_usd)
+                for observation in observations
+            ]
+        ),
+        prompt_tokens_B=np.array(
+            [estimate_prompt_tokens(observation.request) for observation in observations], np.float64
+        ),
+        allowed_BM=allowed & ~(responded | failed),
         responded_BM=responded,
         failed_BM=failed,
         answer_BM=answer,
         tokens_BM=tokens,
         cost_BM=cost,
-        doubt_BM=doubt_BM,
-        alike_B=np.array([agreeing.by_similarity]),
+        doubt_BM=doubts,
+        alike_B=alike,
     )
 
 
-def able_M(pool: tuple[Model, ...], request: Request, prompt_tokens: int) -> Bools:
+def callable_M(observation: Observation, view: PoolView) -> Bools:
+    """Models that this request may use, could take, and would not be refused for money."""
+    allowed_M = able_M(view, observation.request)
+    if observation.money_left_usd is not None:
+        allowed_M = allowed_M & affordable_M(observation)
+    if observation.allowed is not None:
+        allowed_M = allowed_M & [model.name in observation.allowed for model in view.models]
+    return allowed_M
+
+
+def able_M(view: PoolView, request: Request) -> Bools:
     """Models that can take this request: context window, tools, images. All of them where none fits."""
-    needs = {"image"} if has_image(request) else set()
-    needs_tools = bool(request.params.get("tools"))
-    able = np.array(
-        [
-            prompt_tokens < model.context_window
-            and (model.tools or not needs_tools)
-            and needs <= set(model.modalities)
-            for model in pool
-        ]
-    )
-    return able if able.any() else np.ones(len(pool), bool)
+    able = estimate_prompt_tokens(request) < view.context_M
+    if request.params.get("tools"):
+        able &= view.tools_M
+    if has_image(request):
+        able &= view.image_M
+    return able if able.any() else np.ones(len(able), bool)
 
 
 def affordable_M(observation: Observation) -> Bools:
@@ -115,14 +161,6 @@ def affordable_M(observation: Observation) -> Bools:
     if money is None:
         return np.ones(len(observation.pool), bool)
     return np.array([least_money(model, request) <= money for model in observation.pool])
-
-
-def permitted_M(observation: Observation) -> Bools:
-    """Models that this request may use at all."""
-    allowed = observation.allowed
-    if allowed is None:
-        return np.ones(len(observation.pool), bool)
-    return np.array([model.name in allowed for model in observation.pool])
 
 
 def last_resort(states: States) -> NDArray[np.int64]:

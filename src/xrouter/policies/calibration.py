@@ -6,6 +6,8 @@ where there is no noise. The lines are fitted without it, after training (`train
 
 from __future__ import annotations
 
+from math import exp, log
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,3 +36,12 @@ def calibrate(lines_S2: Lines, chance_B: Floats, responses_B: Ints) -> Floats:
     inside = np.minimum(np.maximum(chance_B, MIN_CONFIDENCE), 1.0 - MIN_CONFIDENCE)
     line = lines_S2[situation_B(responses_B)]
     return np.where(chance_B > 0, sigmoid(line[:, 0] + line[:, 1] * logit(inside)), 0.0)
+
+
+def calibrate_one(lines_S2: Lines, chance: float, responses: int) -> float:
+    """`calibrate` of one episode."""
+    if chance <= 0.0:
+        return 0.0
+    inside = min(max(chance, MIN_CONFIDENCE), 1.0 - MIN_CONFIDENCE)
+    intercept, slope = lines_S2[min(max(responses - 1, 0), len(SITUATIONS) - 1)].tolist()
+    return 1.0 / (1.0 + exp(-(intercept + slope * log(inside / (1.0 - inside)))))

@@ -26,10 +26,11 @@ from .baselines import baseline, baseline_names
 from .calibration import SITUATIONS
 from .features import FEATURES
 from .inference import EASE_DIMENSIONS
-from .network import NetworkPolicy, Payoff, initial_parameters
+from .network import NetworkPolicy, initial_parameters
 from .policy import Policy
 from .profiles import DESCRIPTORS, UNKNOWN_SPREAD, Profiles
 from .text import SHAPE, TextEncoder
+from .turn_rules import Payoff
 
 FORMAT = 2
 FILE_NAME = "policy.npz"

@@ -236,8 +236,10 @@ def _after_responses(
         "largest class": agreeing.max(1),
         "best chance at hand": best,
         "lead over other answers": best - rival,
-        "penalty so far": np.minimum(
-            states.cost_weight_B * states.cost_BM.sum(1) / prior.reference_cost, 2.0
+        "penalty so far": np.where(
+            responded.any(1),
+            np.minimum(states.cost_weight_B * states.cost_BM.sum(1) / prior.reference_cost, 2.0),
+            0.0,
         ),
     }
 

@@ -17,19 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
-from .calibration import Lines, as_stated, calibrate
+from .calibration import Lines, as_stated, calibrate, calibrate_one
 from .features import FEATURES, Prior, View, features, look
+from .memory import ByPool
 from .odds import sigmoid
 from .profiles import PoolProfile, Profiles
-from .states import Bools, Choices, Floats, States
+from .single import SingleNetwork, decide_one
+from .states import Bools, Choices, Floats, Ints, States
 from .text import TextEncoder
+from .turn_rules import HOPELESS_PENALTY, MAX_CALLS_PER_TURN, TIE, Payoff
 
 HIDDEN = 64
-MAX_CALLS_PER_TURN = 4
 FORBIDDEN = -1e9
-HOPELESS_PENALTY = 1.2
-"""A call whose penalty exceeds this cannot pay for itself: a right answer is worth 1. Since somebody must be asked,
-the first call's penalty counts from the cheapest model's."""
 
 Parameters = Mapping[str, Any]
 """Arrays of either library: the same forward pass trains in torch and serves in NumPy."""
@@ -85,23 +84,6 @@ def forward(p: Parameters, x_BMF: Any, in_pool_BM1: Any, responded_BM1: Any) -> 
 
 def _relu(h: Any) -> Any:
     return np.maximum(h, 0.0) if isinstance(h, np.ndarray) else h.clip(min=0)
-
-
-@dataclass(frozen=True)
-class Payoff:
-    """The reward the policy was trained on, as a function of P(right) and penalty = lambda * cost.
-
-    cap None: chance * bonus - penalty, every call is charged (`rewards.linear`).
-    cap c_max: chance * (bonus - min(penalty, c_max)), only a right answer pays (`rewards.cost_aware`).
-    """
-
-    bonus: float = 1.0
-    cap: float | None = None
-
-    def __call__(self, chance: Floats, penalty: Floats) -> Floats:
-        if self.cap is None:
-            return chance * self.bonus - penalty
-        return chance * (self.bonus - np.minimum(penalty, self.cap))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +197,12 @@ def best_response_M(chance_BM: Floats, states: States) -> NDArray[np.int64]:
     return np.where(states.responded_BM.any(1), ranked.argmax(1), -1)
 
 
+def first_of_best(value_BA: Floats) -> Ints:
+    """The first choice whose value equals the highest, as far as `TIE` tells."""
+    best: Ints = (value_BA >= value_BA.max(1, keepdims=True) - TIE).argmax(1)
+    return best
+
+
 class NetworkPolicy:
     """An `ArrayPolicy`. Everything it needs is in its checkpoint; NumPy alone runs it."""
 
@@ -237,7 +225,8 @@ class NetworkPolicy:
         self.payoff = payoff
         self.name = name
         self.version = version
-        self._pool: tuple[tuple[Model, ...], PoolProfile] | None = None
+        self._single: SingleNetwork | None = None
+        self._pool_profile = ByPool(profiles.of_pool)
 
     def encode(self, queries: Sequence[str]) -> Floats:
         return self.encoder.encode(queries).astype(np.float64)
@@ -267,6 +256,24 @@ class NetworkPolicy:
         )
 
     def decide(self, text_BD: Floats, states: States) -> Choices:
+        if len(states) == 1:
+            return self._decide_one(text_BD, states)
+        return self.decide_batch(text_BD, states)
+
+    def _decide_one(self, text_BD: Floats, states: States) -> Choices:
+        """`decide_batch` of a batch of one."""
+        familiar_B = self.familiar_B(text_BD)
+        text_D: Floats = text_BD[0] if familiar_B[0] else self.profiles.typical_D.astype(np.float64)
+        if self._single is None or self._single.parameters is not self.parameters:
+            self._single = SingleNetwork(self.parameters)
+        choice = decide_one(self._single, self.payoff, self.pool_profile(states.models), text_D, states)
+        call_BM = np.zeros_like(states.allowed_BM)
+        call_BM[0, choice.called] = True
+        confidence = calibrate_one(self.calibration, choice.chance, int(states.responded_BM.sum()))
+        return Choices(call_BM, np.array([choice.selected]), np.array([confidence]), familiar_B)
+
+    def decide_batch(self, text_BD: Floats, states: States) -> Choices:
+        """`decide`, by array operations over all episodes."""
         familiar_B = self.familiar_B(text_BD)
         whole = look(self._prior(text_BD, familiar_B, states), states)
         network = partial(forward, self.parameters)
@@ -279,7 +286,7 @@ class NetworkPolicy:
             some = view.states
             now = deliberate(network, self.payoff, view, pending_BM[active])
             go = some.allowed_BM.shape[1]
-            pick = np.where(now.legal_BA.any(1), now.value_BA.argmax(1), go)
+            pick = np.where(now.legal_BA.any(1), first_of_best(now.value_BA), go)
             stop = pick == go
             pending_BM[active[~stop], pick[~stop]] = True
             ended = active[stop]
@@ -294,10 +301,8 @@ class NetworkPolicy:
         return Choices(pending_BM, select_B, confidence_B, familiar_B)
 
     def pool_profile(self, models: tuple[Model, ...]) -> PoolProfile:
-        """Profiles of a pool; the last pool's are kept, for a server has one."""
-        if self._pool is None or self._pool[0] is not models:
-            self._pool = (models, self.profiles.of_pool(models))
-        return self._pool[1]
+        """Profiles of a pool."""
+        return self._pool_profile(models)
 
 
 def pool_masks(states: States, pending_BM: Bools) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
+from .inference import quadrature, steepness
+from .states import Floats
 
 Floats32 = NDArray[np.float32]
 MIN_CHANCE, MAX_CHANCE = 0.02, 0.98
@@ -180,6 +182,43 @@ class PoolProfile:
             prompt_BM * self.usd_per_token_M2[:, 0] + tokens_BM * self.usd_per_token_M2[:, 1]
         )
         return cost_BM
+
+    def expect_one(self, text_D: Floats, prompt_tokens: float) -> tuple[Floats, Floats, Floats, float, float]:
+        """(chance_M, tokens_M, cost_M, same if wrong, same if right) for one query: what the methods above say."""
+        M = len(self.known_M)
+        estimates = text_D.dot(self._estimates_DK)
+        chance_M = np.minimum(np.maximum(estimates[:M], MIN_CHANCE), MAX_CHANCE)
+        tokens_M = self._tokens_scale_M * np.exp(np.minimum(np.maximum(estimates[M:-2], 0.0), 11.0))
+        fixed_M, of_prompt_M, of_output_M = self._usd_3M
+        cost_M = fixed_M + of_prompt_M * prompt_tokens + of_output_M * tokens_M
+        same_wrong, same_right = estimates[-2:].tolist()
+        return chance_M, tokens_M, cost_M, min(max(same_wrong, 0.0), 1.0), min(max(same_right, 0.0), 1.0)
+
+    @cached_property
+    def _estimates_DK(self) -> Floats:
+        """Rows of skill, length and sameness side by side."""
+        rows = np.concatenate([self.skill_MD, self.tokens_MD, self.same_2D]).astype(np.float64)
+        return np.ascontiguousarray(rows.T)
+
+    @cached_property
+    def _tokens_scale_M(self) -> Floats:
+        return self.tokens_scale_M.astype(np.float64)
+
+    @cached_property
+    def _usd_3M(self) -> Floats:
+        """US dollars of a call whatever is asked, for each estimated token of the prompt, for each output token."""
+        of_input_M, of_output_M = self.usd_per_token_M2.T
+        return np.stack([self.prompt_M2[:, 0] * of_input_M, self.prompt_M2[:, 1] * of_input_M, of_output_M])
+
+    @cached_property
+    def stretch_M1(self) -> Floats:
+        """`inference.steepness`."""
+        return np.asarray(steepness(self.loadings_ME), np.float64)[:, None]
+
+    @cached_property
+    def ease_MG(self) -> Floats:
+        """What a query's hidden ease adds to each model's logit at each node of `inference.quadrature`."""
+        return np.asarray(self.loadings_ME @ quadrature()[0].T, np.float64)
 
     def tokens_quantile_BM(self, tokens_BM: NDArray[np.float64], quantile: float) -> NDArray[np.float64]:
         """Output tokens that an answer stays below with this probability, within (0, 1). tokens_BM: expected."""

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from string import ascii_letters, digits
 from zlib import crc32
 
 import numpy as np
@@ -22,8 +25,8 @@ from numpy.typing import NDArray
 
 BUCKETS = 1 << 18
 MAX_CHARACTERS = 1000
-_WORD = re.compile(r"\w+|[^\w\s]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_ASCII_NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
 _COUNTED = ("\n", "\\", "(", "=", ",", "{", '"', ":", "?", "`", "_")
 SHAPE = (
     "characters",
@@ -52,13 +55,42 @@ def head_and_tail(text: str, limit: int = MAX_CHARACTERS) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]} {text[-limit // 2 :]}"
 
 
+_IN_WORDS = frozenset(ascii_letters + digits + "_ ")
+_IN_ASCII_WORDS = "".join(_IN_WORDS).encode()
+_APART = [b" " if chr(i).isspace() else b" %c " % i for i in range(128)]
+_TO_NUMERALS = bytes(i if chr(i) in digits + "." else ord(" ") for i in range(256))
+
+
+def words_and_marks(text: str) -> list[bytes]:
+    r"""The matches of the regular expression ``\w+|[^\w\s]`` in UTF-8, found several times faster."""
+    if text.isascii():
+        data = text.encode()
+        for mark in set(data.translate(None, _IN_ASCII_WORDS)):
+            data = data.replace(b"%c" % mark, _APART[mark])
+        return data.split()
+    for character in set(text) - _IN_WORDS:
+        if character.isspace():
+            text = text.replace(character, " ")
+        elif not character.isalnum():
+            text = text.replace(character, f" {character} ")
+    return text.encode("utf-8", "surrogatepass").split()
+
+
+def numbers_in(text: str) -> Sequence[str | bytes]:
+    """Decimal numbers without sign or exponent, in order."""
+    if text.isascii():
+        # All else goes first: what is left to search is short.
+        return _ASCII_NUMBER.findall(b" ".join(text.encode().translate(_TO_NUMERALS).split()))
+    return _NUMBER.findall(text)
+
+
 def hashes(text: str) -> NDArray[np.int64]:
     """Buckets of the words and word pairs of the text's head and tail, with repetitions."""
-    words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(head_and_tail(text).lower())]
+    words = words_and_marks(head_and_tail(text).lower())
     single = list(map(crc32, words))
     # A checksum goes on where another ended: that of "a b" starts from that of "a".
     pairs = map(crc32, [b" " + word for word in words], [0, *single])
-    return np.array([*single, *pairs], np.int64) % BUCKETS
+    return np.array(array("L", [*single, *pairs]), np.int64) & (BUCKETS - 1)
 
 
 def hashed_counts(text: str) -> Counter[int]:
@@ -69,12 +101,12 @@ def hashed_counts(text: str) -> Counter[int]:
 def shape(text: str) -> list[float]:
     """The `SHAPE` of a text, counts as log(1 + n)."""
     text = text[:MAX_SHAPE_CHARACTERS]
-    words, numbers = text.split(), _NUMBER.findall(text)
+    words, numbers = text.split(), numbers_in(text)
     counts = [len(text), len(words), len(numbers), sum(map(len, numbers)), *map(text.count, _COUNTED)]
     some = max(len(words), 1)
-    largest = max((float(number) for number in numbers[:MAX_NUMBERS]), default=0.0)
+    largest = max(map(float, numbers[:MAX_NUMBERS]), default=0.0)
     return [
-        *(math.log1p(count) for count in counts),
+        *map(math.log1p, counts),
         len(text) / some / 5.0,
         len(set(words)) / some,
         math.log1p(min(largest, 1e30)),
@@ -105,22 +137,31 @@ class TextEncoder:
         """Unit vectors [B, D]; a text with no known word is the zero vector."""
         out = np.zeros((len(queries), self.projection_VD.shape[1]), np.float32)
         for row, query in enumerate(queries):
-            found, count = np.unique(hashes(query), return_counts=True)
-            if not len(found):
+            at = np.sort(self._row_of_bucket[hashes(query)])
+            at = at[at.searchsorted(0) :]
+            if not len(at):
                 continue
-            weight = 1.0 + np.log(count.astype(np.float32))
-            at = np.minimum(np.searchsorted(self.buckets_V, found), len(self.buckets_V) - 1)
-            known = self.buckets_V[at] == found
-            at, weight = at[known], weight[known] * self.idf_V[at[known]]
+            changes = np.ones(len(at) + 1, bool)
+            np.not_equal(at[1:], at[:-1], out=changes[1:-1])
+            starts = changes.nonzero()[0]
+            at, count = at[starts[:-1]], starts[1:] - starts[:-1]
+            weight = (1.0 + np.log(count.astype(np.float32))) * self.idf_V[at]
             vector = weight @ self.projection_VD[at]
-            out[row] = vector / max(float(np.linalg.norm(vector)), 1e-9)
+            out[row] = vector / max(math.sqrt(float(vector @ vector)), 1e-9)
         return out
+
+    @cached_property
+    def _row_of_bucket(self) -> NDArray[np.int32]:
+        """Where each bucket stands in `buckets_V`, -1 where it was not kept."""
+        rows = np.full(BUCKETS, -1, np.int32)
+        rows[self.buckets_V] = np.arange(len(self.buckets_V))
+        return rows
 
     def shapes(self, queries: Sequence[str]) -> Floats32:
         """Standardised counts [B, S], weighted to stand beside the embedding."""
         counts = np.array([shape(query) for query in queries], np.float32).reshape(len(queries), len(SHAPE))
         apart = (counts - self.shape_2S[0]) / self.shape_2S[1]
-        return np.asarray(SHAPE_WEIGHT * np.clip(apart, -SHAPE_LIMIT, SHAPE_LIMIT), np.float32)
+        return np.asarray(SHAPE_WEIGHT * np.minimum(np.maximum(apart, -SHAPE_LIMIT), SHAPE_LIMIT), np.float32)
 
     def familiar_B(self, encoded_BD: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether each encoded query resembles training prompts."""

@@ -6,12 +6,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
 
-CHAT = "/chat/completions"
-EMBEDDINGS = "/embeddings"
 
-
-def addresses(name: str, base_url: str) -> tuple[str, dict[str, str]]:
-    """The endpoint as errors show it (no path, no query), and the URL of each path that is asked.
+def addresses(name: str, base_url: str) -> tuple[str, str, str]:
+    """The endpoint as errors show it (no path, no query), the URL of chat completions and that of embeddings.
 
     name: the provider's. Raises ConfigurationError for what is no base URL.
     """
@@ -27,5 +24,8 @@ def addresses(name: str, base_url: str) -> tuple[str, dict[str, str]]:
             param="base_url",
         )
     base = parts.path.rstrip("/")
-    urls = {path: urlunsplit(parts._replace(path=base + path, fragment="")) for path in (CHAT, EMBEDDINGS)}
-    return f"{parts.scheme}://{parts.netloc}", urls
+    chat, embeddings = (
+        urlunsplit(parts._replace(path=base + path, fragment=""))
+        for path in ("/chat/completions", "/embeddings")
+    )
+    return f"{parts.scheme}://{parts.netloc}", chat, embeddings

@@ -8,8 +8,13 @@ from ..catalog.catalog import Catalog
 from ..catalog.model import Model, ModelKind
 from ..errors import ConfigurationError
 from ..settings import Endpoint, Settings
+from .balanced import BalancedProvider
+from .fallbacks import check_fallbacks
+from .guard import GuardedProvider
+from .hedged import HedgedProvider
 from .pool import Pool
 from .provider import Provider
+from .retry import RetryingProvider
 
 SIMULATED_NOTICE = (
     "SIMULATED MODELS: no API key was found and no local model is installed, so the pool only pretends; its "
@@ -55,9 +60,13 @@ def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> 
             notice = SIMULATED_NOTICE
         elif all(catalog.endpoint_of(model.name).kind == "local" for model in models):
             notice = LOCAL_NOTICE
-    names = dict.fromkeys(model.provider for model in (*models, *embedders))
-    providers = {name: _build(name, catalog.endpoints[name], settings, env) for name in names}
-    return Pool(tuple(models), providers, notice, tuple(embedders))
+    check_fallbacks(settings.fallbacks, [model.name for model in models])
+    every = (*models, *embedders)
+    names = dict.fromkeys(name for model in every for name in catalog.providers_of(model.name))
+    guarded = {name: _guarded(name, catalog.endpoints[name], settings, env) for name in names}
+    providers = {name: RetryingProvider(guarded[name], max_retries=settings.max_retries) for name in names}
+    routes = {model.name: _route(model, guarded, settings) for model in every if _needs_route(model)}
+    return Pool(tuple(models), providers, notice, routes, tuple(embedders))
 
 
 def automatic_names(catalog: Catalog, env: Mapping[str, str]) -> list[str]:
@@ -73,13 +82,13 @@ def automatic_names(catalog: Catalog, env: Mapping[str, str]) -> list[str]:
 
 def unavailable(name: str, catalog: Catalog, env: Mapping[str, str]) -> str | None:
     """What this model lacks here (a key, weights, a library) and how to mend it; None = nothing."""
-    endpoint = catalog.endpoint_of(name)
-    if endpoint.kind == "local":
-        from .local import missing
+    for endpoint in (catalog.endpoints[provider] for provider in catalog.providers_of(name)):
+        if endpoint.kind == "local":
+            from .local import missing
 
-        return missing(catalog[name])
-    if endpoint.key_env and not env.get(endpoint.key_env, "").strip():
-        return f"{endpoint.key_env} is not set"
+            return missing(catalog[name])
+        if endpoint.key_env and not env.get(endpoint.key_env, "").strip():
+            return f"{endpoint.key_env} is not set"
     return None
 
 
@@ -92,24 +101,48 @@ def _notice(models: list[Model]) -> str | None:
     return NAMED_SIMULATED_NOTICE.format(names=", ".join(simulated)) if simulated else None
 
 
-def _build(name: str, endpoint: Endpoint, settings: Settings, env: Mapping[str, str]) -> Provider:
-    from .retry import RetryingProvider
-
-    return RetryingProvider(
-        _connect(name, endpoint, env),
-        max_retries=settings.max_retries,
+def _guarded(name: str, endpoint: Endpoint, settings: Settings, env: Mapping[str, str]) -> Provider:
+    upstream = settings.upstream
+    return GuardedProvider(
+        _connect(name, endpoint, settings, env),
         call_timeout_s=settings.call_timeout_s,
         max_concurrency_per_model=settings.max_concurrency_per_model,
+        breaker_failures=upstream.breaker_failures,
+        breaker_reset_s=upstream.breaker_reset_s,
+        cooldown_s=upstream.cooldown_s,
+        max_cooldown_s=upstream.max_cooldown_s,
     )
 
 
-def _connect(name: str, endpoint: Endpoint, env: Mapping[str, str]) -> Provider:
+def _needs_route(model: Model) -> bool:
+    return bool(model.endpoints) or model.hedge_after_s is not None or model.hedge_percentile is not None
+
+
+def _route(model: Model, guarded: Mapping[str, Provider], settings: Settings) -> Provider:
+    """Retries around the choice of an endpoint; between them, where it is wished, a second call to the next one."""
+    route = second = guarded[model.provider]
+    if model.endpoints:
+        places = {place.provider: guarded[place.provider] for place in model.endpoints}
+        route, second = BalancedProvider(places), BalancedProvider(places, skip=1)
+    if model.hedge_after_s is not None or model.hedge_percentile is not None:
+        route = HedgedProvider(route, second)
+    return RetryingProvider(route, max_retries=settings.max_retries)
+
+
+def _connect(name: str, endpoint: Endpoint, settings: Settings, env: Mapping[str, str]) -> Provider:
     key = env.get(endpoint.key_env, "").strip() or None if endpoint.key_env else None
     match endpoint.kind:
         case "openai":
             from .openai import OpenAIProvider
 
-            return OpenAIProvider(name, endpoint.base_url or "", key, headers=endpoint.headers)
+            return OpenAIProvider(
+                name,
+                endpoint.base_url or "",
+                key,
+                headers=endpoint.headers,
+                transport=settings.upstream.transport,
+                trust_env=settings.upstream.proxies_from_env,
+            )
         case "litellm":
             from .litellm import LiteLLMProvider
 

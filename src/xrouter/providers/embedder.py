@@ -35,11 +35,15 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """`raw` is the endpoint's whole body: the vectors are neither read nor changed here. `latency_s` in seconds."""
+    """`raw` is the endpoint's whole body: the vectors are neither read nor changed here. `latency_s` in seconds.
+
+    endpoint: which of the model's endpoints answered; None where it has only one.
+    """
 
     raw: Mapping[str, Any]
     usage: Usage
     latency_s: float = 0.0
+    endpoint: str | None = None
 
 
 @runtime_checkable

@@ -7,12 +7,12 @@ model id, the messages and, for streams, `stream` and `stream_options` are set h
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
-import aiohttp
 import orjson
 
 from ..catalog.model import Model
@@ -21,22 +21,37 @@ from ..errors import (
     ProviderError,
     ProviderRequestError,
     ProviderResponseError,
-    ProviderTimeoutError,
-    ProviderUnavailableError,
 )
 from ..messages import Chunk, Completion, Request
+from ..settings_tables.upstream import TransportName
 from ..trace_context import trace_headers
-from .base_url import CHAT, EMBEDDINGS, addresses
+from .base_url import addresses
+from .block_reader import BlockReader
 from .embedder import EmbeddingRequest, Embeddings
-from .openai_body import StreamReader, completion_of, embeddings_of, json_object, params_for
-from .sse import SSEParser
+from .event_stream import EventStream
+from .openai_body import completion_of, embeddings_of, json_object, params_for
+from .streams import BlockStream, chunks_of
+from .transport import DEFAULT_CONNECT_TIMEOUT_S, Answer, Faults, Transport
 from .upstream_errors import error_of_status
 
 DEFAULT_MAX_BODY_BYTES = 32 * 1024 * 1024
-DEFAULT_CONNECT_TIMEOUT_S = 10.0
 MAX_ERROR_BODY_BYTES = 64 * 1024
-KEEPALIVE_S = 30.0
-END_OF_STREAM_GRACE_S = 0.1
+MAX_LINE_BYTES = 4 * 1024 * 1024
+FRAMING_HEADERS = frozenset(
+    [
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+"""Never taken from a request: they belong to the connection."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class OpenAIProvider:
@@ -47,7 +62,8 @@ class OpenAIProvider:
     headers: sent with every request, over the defaults. Their values count as secrets.
     max_body_bytes: the longest answer that is read; for a stream, all of its bytes together.
     stream_usage: ask for usage in streams (`stream_options.include_usage`); off for endpoints that refuse it.
-    trust_env: honour HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    trust_env: honour HTTP_PROXY, HTTPS_PROXY and NO_PROXY; by aiohttp whatever `transport` says.
+    transport: who speaks HTTP, "aiohttp" or xrouter's own on httptools ("native"), which costs less CPU.
 
     Connections are opened on the loop of the first call; a loop that has ended is replaced by the next one.
     Raises ConfigurationError for a base URL or a key that cannot be sent.
@@ -64,10 +80,15 @@ class OpenAIProvider:
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
         stream_usage: bool = True,
         trust_env: bool = False,
+        transport: TransportName = "aiohttp",
     ) -> None:
         self.name = name
-        self._endpoint, self._urls = addresses(name, base_url)
-        self._headers = {"Content-Type": "application/json"}
+        self._endpoint, chat_url, embeddings_url = addresses(name, base_url)
+        self._headers = {
+            "User-Agent": "xrouter",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._headers.update(headers or {})
@@ -79,12 +100,12 @@ class OpenAIProvider:
                     " look for a line break or a quote that was copied with it",
                     param="api_key",
                 )
+        self._fixed = FRAMING_HEADERS | {header.lower() for header in self._headers} | {"accept"}
         self._max_body_bytes = max_body_bytes
-        self._connect_timeout_s = connect_timeout_s
         self._stream_usage = stream_usage
-        self._trust_env = trust_env
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._faults = Faults(name, self._endpoint)
+        connect = partial(_transport, transport, self._faults, connect_timeout_s, trust_env)
+        self._transport, self._embedding_transport = connect(chat_url), connect(embeddings_url)
 
     def __repr__(self) -> str:
         return f"OpenAIProvider({self.name!r}, {self._endpoint!r})"
@@ -93,8 +114,9 @@ class OpenAIProvider:
         """Raises ProviderError; see `upstream_errors` for which status is which."""
         started = time.monotonic()
         payload = self._payload(model, request, stream=False)
+        headers = self._headers_for(model, request.headers, "application/json")
         return completion_of(
-            await self._ask(model, CHAT, payload, timeout_s),
+            await self._object(self._transport, model, payload, headers, timeout_s),
             request,
             latency_s=time.monotonic() - started,
             provider=self.name,
@@ -107,9 +129,10 @@ class OpenAIProvider:
     ) -> Embeddings:
         """Raises ProviderError; see `upstream_errors` for which status is which."""
         started = time.monotonic()
-        payload = self._json(model, {**request.params, "model": model.id, "input": request.input})
+        payload = _json(model, {**request.params, "model": model.id, "input": request.input})
+        headers = self._headers_for(model, {}, "application/json")
         return embeddings_of(
-            await self._ask(model, EMBEDDINGS, payload, timeout_s),
+            await self._object(self._embedding_transport, model, payload, headers, timeout_s),
             request,
             latency_s=time.monotonic() - started,
             provider=self.name,
@@ -117,153 +140,126 @@ class OpenAIProvider:
             secrets=self._secrets,
         )
 
-    async def stream(
+    async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
+        """The stream, once its first block has come; the last block carries usage, estimated where the upstream
+        reports none.
+
+        `timeout_s` bounds the wait for each block. Raises ProviderError, also in mid-stream: an end without
+        finish_reason or [DONE], an event that is no JSON object, an error object, a dropped connection.
+        """
+        began = asyncio.get_running_loop().time()
+        payload = self._payload(model, request, stream=True)
+        headers = self._headers_for(model, request.headers, "text/event-stream")
+        reader = BlockReader(
+            request,
+            provider=self.name,
+            model=model.name,
+            secrets=self._secrets,
+            max_line_bytes=min(self._max_body_bytes, MAX_LINE_BYTES),
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._answer(self._transport, model, payload, headers, "event-stream")
+        except TimeoutError as error:
+            raise self._faults.timed_out(timeout_s, model.name) from error
+        return await EventStream(
+            answer, reader, self._faults, model.name, timeout_s, began, self._max_body_bytes
+        ).start()
+
+    def stream(
         self, model: Model, request: Request, *, timeout_s: float | None = None
     ) -> AsyncIterator[Chunk]:
-        """Chunks as they come; the last one carries usage, estimated where the upstream reports none.
-
-        `timeout_s` bounds the wait for each chunk. Raises ProviderError, also in mid-stream: an end without
-        finish_reason or [DONE], a line that is no JSON, an error object, a dropped connection.
-        """
-        payload = self._payload(model, request, stream=True)
-        reader = StreamReader(request, provider=self.name, model=model.name, secrets=self._secrets)
-        parser = SSEParser(min(self._max_body_bytes, 4 * 1024 * 1024))
-        loop = asyncio.get_running_loop()
-
-        def deadline() -> float | None:
-            return None if timeout_s is None else loop.time() + timeout_s
-
-        read, wait_until = 0, deadline()
-        try:
-            async with asyncio.timeout_at(wait_until):
-                answer = await self._post(model, CHAT, payload, "text/event-stream")
-        except TimeoutError as error:
-            raise self._timed_out(model, timeout_s) from error
-        try:
-            self._expect_type(answer, model, "event-stream")
-            while not reader.done:
-                try:
-                    async with asyncio.timeout_at(wait_until):
-                        data = await answer.content.readany()
-                except TimeoutError as error:
-                    raise self._timed_out(model, timeout_s) from error
-                except (aiohttp.ClientError, OSError) as error:
-                    raise self._broke_off(model) from error
-                read += len(data)
-                self._check_size(read, model)
-                for event in parser.feed(data) if data else parser.finish():
-                    chunk = reader.take(event)
-                    if chunk is not None:
-                        yield chunk
-                        wait_until = deadline()
-                if not data:
-                    break
-            last = reader.finish()
-            if last is not None:
-                yield last
-            await _read_end(answer)
-        finally:
-            answer.release()  # closes the connection unless the answer was read to its end
+        """As `open`, piece by piece."""
+        return chunks_of(partial(self.open, model, request, timeout_s=timeout_s))
 
     async def aclose(self) -> None:
         """Close every connection. The provider may be used again."""
-        session, self._session, self._loop = self._session, None, None
-        if session is not None:
-            await session.close()
+        await self._transport.aclose()
+        await self._embedding_transport.aclose()
 
     def _payload(self, model: Model, request: Request, *, stream: bool) -> bytes:
-        body: dict[str, Any] = {
-            **params_for(model, request.params),
-            "model": model.id,
-            "messages": list(request.messages),
-        }
+        params = params_for(model, request.params)
+        body: dict[str, Any] = {**params, "model": model.id, "messages": request.messages}
         if stream:
             body["stream"] = True
             if self._stream_usage:
                 body["stream_options"] = {"include_usage": True}
-        return self._json(model, body)
+        return _json(model, body)
 
-    def _json(self, model: Model, body: Mapping[str, Any]) -> bytes:
-        try:
-            return orjson.dumps(body)
-        except TypeError as error:
-            raise ProviderRequestError(
-                f"the request for model {model.name!r} cannot be written as JSON: {error}",
-                model=model.name,
-            ) from error
+    def _headers_for(self, model: Model, asked: Mapping[str, str], accept: str) -> Mapping[str, str]:
+        headers = {"Accept": accept, **trace_headers(), **self._headers}
+        for name, value in asked.items():
+            if name.lower() in self._fixed:
+                continue
+            if not (_HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()):
+                raise ProviderRequestError(
+                    f"header {name[:80]!r} for model {model.name!r} cannot be sent: a name is a token, a value"
+                    " printable ASCII",
+                    model=model.name,
+                )
+            headers[name] = value
+        return headers
 
-    async def _client(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is not None and (self._loop is not loop or self._session.closed):
-            await self.aclose()
-        if self._session is None:
-            self._loop = loop
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=self._trust_env,
-            )
-        return self._session
-
-    async def _ask(
-        self, model: Model, path: str, payload: bytes, timeout_s: float | None
+    async def _object(
+        self,
+        transport: Transport,
+        model: Model,
+        payload: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float | None,
     ) -> Mapping[str, Any]:
-        """The JSON object that the endpoint answers with."""
+        """The JSON object that the upstream answers with."""
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._post(model, path, payload, "application/json")
-                try:
-                    self._expect_type(answer, model, "json")
-                    body = await self._read(answer, model)
-                finally:
-                    answer.release()
+                body = await self._whole_body(transport, model, payload, headers)
         except TimeoutError as error:
-            raise self._timed_out(model, timeout_s) from error
+            raise self._faults.timed_out(timeout_s, model.name) from error
         return json_object(body, provider=self.name, model=model.name)
 
-    async def _post(self, model: Model, path: str, payload: bytes, accept: str) -> aiohttp.ClientResponse:
-        """The upstream's 200 answer, to be read and released by the caller.
-
-        No redirect is followed: it would carry the key elsewhere.
-        """
-        client = await self._client()
+    async def _whole_body(
+        self, transport: Transport, model: Model, payload: bytes, headers: Mapping[str, str]
+    ) -> bytes:
+        answer = await self._answer(transport, model, payload, headers, "json")
         try:
-            answer = await client.post(
-                self._urls[path],
-                data=payload,
-                headers={"Accept": accept, **trace_headers(), **self._headers},
-                allow_redirects=False,
-            )
-        except aiohttp.ServerTimeoutError as error:
-            raise ProviderTimeoutError(
-                f"provider {self.name!r} at {self._endpoint} accepted no connection within"
-                f" {self._connect_timeout_s:g} s",
-                model=model.name,
-            ) from error
-        except aiohttp.ClientConnectorDNSError as error:
-            raise ProviderUnavailableError(
-                f"provider {self.name!r}: the host of {self._endpoint} has no address; check base_url",
-                model=model.name,
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ProviderUnavailableError(
-                f"provider {self.name!r} at {self._endpoint} cannot be reached ({type(error).__name__});"
-                " check base_url and that the server runs",
-                model=model.name,
-            ) from error
-        if answer.status != 200:
-            try:
+            promised = answer.headers.get("Content-Length", "")
+            if promised.isdecimal() and int(promised) > self._max_body_bytes:
+                raise self._faults.too_long(self._max_body_bytes, model.name)
+            pieces, size = [], 0
+            while data := await answer.read():
+                pieces.append(data)
+                size += len(data)
+                if size > self._max_body_bytes:
+                    raise self._faults.too_long(self._max_body_bytes, model.name)
+            return b"".join(pieces)
+        finally:
+            answer.hang_up()
+
+    async def _answer(
+        self, transport: Transport, model: Model, payload: bytes, headers: Mapping[str, str], wanted: str
+    ) -> Answer:
+        """The upstream's 200 answer of the wanted type, to be read by the caller."""
+        answer = await transport.post(payload, headers, model.name)
+        try:
+            if answer.status != 200:
                 raise await self._refusal(answer, model)
-            finally:
-                answer.release()
+            found = answer.headers.get("Content-Type", wanted).partition(";")[0].strip().lower()
+            if not found.endswith(wanted):
+                raise self._faults.wrong_type(found, wanted, model.name)
+            encoding = answer.headers.get("Content-Encoding", "identity")
+            if encoding.lower() != "identity":
+                raise self._faults.compressed(encoding, model.name)
+        except BaseException:
+            answer.hang_up()
+            raise
         return answer
 
-    async def _refusal(self, answer: aiohttp.ClientResponse, model: Model) -> ProviderError:
+    async def _refusal(self, answer: Answer, model: Model) -> ProviderError:
         body = b""
-        with suppress(aiohttp.ClientError, OSError):  # the status alone says enough
-            while len(body) < MAX_ERROR_BODY_BYTES and (data := await answer.content.readany()):
+        try:
+            while len(body) < MAX_ERROR_BODY_BYTES and (data := await answer.read()):
                 body += data
+        except ProviderResponseError:
+            pass  # the status alone says enough
         return error_of_status(
             answer.status,
             answer.headers,
@@ -273,50 +269,24 @@ class OpenAIProvider:
             secrets=self._secrets,
         )
 
-    async def _read(self, answer: aiohttp.ClientResponse, model: Model) -> bytes:
-        self._check_size(answer.content_length or 0, model)
-        body = bytearray()
-        try:
-            while data := await answer.content.readany():
-                body += data
-                self._check_size(len(body), model)
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._broke_off(model) from error
-        return bytes(body)
 
-    def _check_size(self, size: int, model: Model) -> None:
-        if size > self._max_body_bytes:
-            raise ProviderResponseError(
-                f"provider {self.name!r} sent more than {self._max_body_bytes} bytes for model {model.name!r};"
-                " lower the request's max_tokens or raise the provider's max_body_bytes",
-                model=model.name,
-            )
-
-    def _expect_type(self, answer: aiohttp.ClientResponse, model: Model, wanted: str) -> None:
-        content_type = answer.headers.get("Content-Type", wanted).partition(";")[0].strip().lower()
-        if not content_type.endswith(wanted):
-            raise ProviderResponseError(
-                f"provider {self.name!r} answered with content type {content_type[:80]!r} instead of {wanted}"
-                f" for model {model.name!r}; check that base_url is the API's and not a web page's",
-                model=model.name,
-            )
-
-    def _timed_out(self, model: Model, timeout_s: float | None) -> ProviderTimeoutError:
-        limit = "in time" if timeout_s is None else f"within {timeout_s:g} s"
-        return ProviderTimeoutError(
-            f"provider {self.name!r} did not answer {limit} for model {model.name!r}", model=model.name
-        )
-
-    def _broke_off(self, model: Model) -> ProviderResponseError:
-        return ProviderResponseError(
-            f"provider {self.name!r} dropped the connection in the middle of its answer for model"
-            f" {model.name!r}",
+def _json(model: Model, body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        raise ProviderRequestError(
+            f"the request for model {model.name!r} cannot be written as JSON: {error}",
             model=model.name,
-        )
+        ) from error
 
 
-async def _read_end(answer: aiohttp.ClientResponse) -> None:
-    """Read the few bytes that end the HTTP body, so that the connection goes back to the pool."""
-    with suppress(TimeoutError, aiohttp.ClientError, OSError):
-        async with asyncio.timeout(END_OF_STREAM_GRACE_S):
-            await answer.content.readany()
+def _transport(
+    name: TransportName, faults: Faults, connect_timeout_s: float, trust_env: bool, url: str
+) -> Transport:
+    if name == "native" and not trust_env:
+        from .native_transport import NativeTransport
+
+        return NativeTransport(url, faults, connect_timeout_s=connect_timeout_s)
+    from .aiohttp_transport import AiohttpTransport
+
+    return AiohttpTransport(url, faults, connect_timeout_s=connect_timeout_s, trust_env=trust_env)

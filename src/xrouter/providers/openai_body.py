@@ -12,7 +12,6 @@ from ..catalog.model import Model
 from ..errors import ProviderResponseError
 from ..messages import Chunk, Completion, Request, Usage
 from .embedder import EmbeddingRequest, Embeddings
-from .sse import SSEEvent
 from .upstream_errors import error_of_object
 from .usage import estimate_usage, usage_object, usage_of
 
@@ -105,10 +104,9 @@ def embeddings_of(
 
 
 class StreamReader:
-    """Turns the events of one stream into chunks and knows whether the stream came to a proper end."""
+    """Checks the chunks of one stream and knows whether the stream came to a proper end."""
 
     def __init__(self, request: Request, *, provider: str, model: str, secrets: Iterable[str] = ()) -> None:
-        self.done = False
         self._request = request
         self._provider = provider
         self._model = model
@@ -119,13 +117,6 @@ class StreamReader:
         self._reasoning: list[str] = []
         self._tool_calls: list[Any] = []
         self._last: Mapping[str, Any] | None = None
-
-    def take(self, event: SSEEvent) -> Chunk | None:
-        """The chunk in this event, if it has one. Raises ProviderError."""
-        self.done = self.done or event.is_done
-        if self.done:
-            return None
-        return self.take_data(json_object(event.data, provider=self._provider, model=self._model))
 
     def take_data(self, data: Mapping[str, Any]) -> Chunk:
         """The chunk of one chat.completion.chunk object. Raises ProviderError for an error object."""
@@ -146,8 +137,8 @@ class StreamReader:
         """
         if self._last is None:
             raise self._broken("without a single chunk")
-        if not self.done and not self._finished:
-            raise self._broken("without finish_reason or [DONE]")
+        if not self._finished:
+            raise self._broken("without finish_reason")
         return None if self._usage_seen else self._estimate()
 
     def _note(self, data: Mapping[str, Any]) -> None:

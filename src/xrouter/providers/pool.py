@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..catalog.model import Model
 from ..errors import ConfigurationError, ModelNotFoundError
+from .health import Health, health_of
 from .provider import Provider
 
 
@@ -14,15 +15,19 @@ from .provider import Provider
 class Pool:
     """Models in a fixed order and their providers. `notice` is said to users first (a simulated pool says so).
 
+    routes: by model name, what is asked in place of its provider: a choice among endpoints, hedged calls.
     embedders: models that give embeddings. They are served by name and no part of what a policy chooses from.
     """
 
     models: tuple[Model, ...]
     providers: Mapping[str, Provider]
     notice: str | None = None
+    routes: Mapping[str, Provider] = field(default_factory=dict)
     embedders: tuple[Model, ...] = ()
+    _by_name: Mapping[str, Model] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {model.name: model for model in self.models})
         if not self.models:
             raise ConfigurationError("the pool is empty: set a provider's API key or add a model")
         names = [model.name for model in (*self.models, *self.embedders)]
@@ -30,7 +35,7 @@ class Pool:
         if twice:
             raise ConfigurationError(f"the pool names these models twice: {', '.join(twice)}")
         for model in (*self.models, *self.embedders):
-            if model.provider not in self.providers:
+            if model.name not in self.routes and model.provider not in self.providers:
                 raise ConfigurationError(
                     f"model {model.name!r} names provider {model.provider!r}, which the pool lacks"
                 )
@@ -42,12 +47,12 @@ class Pool:
         return len(self.models)
 
     def __contains__(self, name: object) -> bool:
-        return any(model.name == name for model in self.models)
+        return name in self._by_name
 
     def __getitem__(self, name: str) -> Model:
-        for model in self.models:
-            if model.name == name:
-                return model
+        model = self._by_name.get(name)
+        if model is not None:
+            return model
         raise ModelNotFoundError(
             f"model {name!r} is not in the pool; it has {', '.join(m.name for m in self.models)}",
             param="model",
@@ -64,11 +69,21 @@ class Pool:
         )
 
     def provider_of(self, model: Model) -> Provider:
-        return self.providers[model.provider]
+        route = self.routes.get(model.name)
+        return self.providers[model.provider] if route is None else route
+
+    def health(self, name: str) -> Health:
+        """Whether the model may be asked now; nobody is called. Raises ModelNotFoundError."""
+        model = self[name]
+        return health_of(self.provider_of(model), model)
+
+    def healthy_names(self) -> tuple[str, ...]:
+        """The models that may be asked now: neither cooling down nor with an open circuit."""
+        return tuple(model.name for model in self.models if health_of(self.provider_of(model), model).ok)
 
     def restricted_to(self, names: Sequence[str]) -> Pool:
         """The same pool with only these models, in this order."""
-        return Pool(tuple(self[name] for name in names), self.providers, self.notice, self.embedders)
+        return replace(self, models=tuple(self[name] for name in names))
 
     @property
     def reference(self) -> Model:

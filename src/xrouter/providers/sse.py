@@ -43,6 +43,11 @@ class SSEParser:
         self._at_start = True
         self._skip_lf = False
 
+    @property
+    def between_events(self) -> bool:
+        """Whether nothing is pending: what comes next begins a new event."""
+        return not (self._partial or self._data or self._event or self._skip_lf)
+
     def feed(self, chunk: bytes) -> list[SSEEvent]:
         """The events that these bytes complete."""
         if not chunk:

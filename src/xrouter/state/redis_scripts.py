@@ -9,7 +9,10 @@ reservation (scope -> amount), `lapses` the reservations by the millisecond in w
 
 from __future__ import annotations
 
-_NOW = """
+from .limits import SCOPE_TTL_S, SLACK
+
+_NOW = f"""
+local SCOPE_TTL_S, SLACK = {SCOPE_TTL_S:.0f}, {SLACK!r}
 local prefix = KEYS[1]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6

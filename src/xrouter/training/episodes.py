@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..policies.features import Prior, View, look
-from ..policies.network import Network, Payoff, best_response_M, deliberate
+from ..policies.network import Network, best_response_M, deliberate
 from ..policies.odds import logit, sigmoid
 from ..policies.states import Bools, Floats, Ints, States
+from ..policies.turn_rules import Payoff
 from ..rewards.reward import Reward
 from ..tasks.outcomes import Outcomes, Recording
 from ..tasks.replay import Replay

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from ..errors import DataError
-from ..policies.network import FORBIDDEN, NetworkPolicy, Payoff, forward, initial_parameters
+from ..policies.network import FORBIDDEN, NetworkPolicy, forward, initial_parameters
 from ..policies.profiles import Profiles
 from ..policies.states import Bools, Floats, Ints
 from ..policies.text import TextEncoder
+from ..policies.turn_rules import Payoff
 from ..rewards.cost_aware import CostAwareReward
 from ..rewards.linear import LinearReward
 from ..rewards.reward import Reward
