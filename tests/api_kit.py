@@ -10,7 +10,6 @@ from upstream import completion_body
 
 from xrouter.gateway.anthropic.api import MESSAGES
 from xrouter.gateway.api import Api, Exchange
-from xrouter.gateway.asgi import Receive, Send
 from xrouter.gateway.chat_api import CHAT
 from xrouter.gateway.responses.api import RESPONSES
 from xrouter.gateway.stream import chunks
@@ -25,13 +24,6 @@ TOOL_CALLS = (
     },
     {"id": "call_2", "type": "function", "function": {"name": "get_time", "arguments": "{}"}},
 )
-
-
-async def lifespan(receive: Receive, send: Send) -> None:
-    """The part of an ASGI application that has nothing to start or stop."""
-    for stage in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{stage}.complete"})
 
 
 def completion(**fields: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import openai
 import pytest
-from api_kit import body, lifespan
+from api_kit import body
 from conftest import make_model
-from serving_kit import ask_then_select
+from serving_kit import ask_then_select, serving
 from upstream import MockUpstream, embedded, ok, rate_limited, server_error
 
 from xrouter.episodes.booking import NOBODY, Attribution
@@ -21,16 +21,9 @@ from xrouter.errors import (
     ProviderRequestError,
     ProviderResponseError,
     RequestError,
-    XRouterError,
 )
-from xrouter.gateway.asgi import Receive, Reply, Scope, Send
-from xrouter.gateway.chat_api import CHAT
-from xrouter.gateway.embedding_endpoint import EmbeddingEndpoint
 from xrouter.gateway.embeddings import EmbeddingCall, embed, embedding_list, parse_embeddings, worst_cost
-from xrouter.gateway.server import bind, running, url_of
-from xrouter.gateway.services import open_services
 from xrouter.ledger.memory import MemoryLedger
-from xrouter.observability.record import RequestRecord
 from xrouter.providers.embedder import Embedder, EmbeddingRequest
 from xrouter.providers.openai import OpenAIProvider
 from xrouter.providers.pool import Pool
@@ -170,27 +163,13 @@ async def test_retries(router: Router, mock_upstream: MockUpstream) -> None:
 
 
 @pytest.fixture
-async def endpoint_url(router: Router) -> AsyncIterator[str]:
-    services = open_services(router)
-    endpoint = EmbeddingEndpoint(services)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await lifespan(receive, send)
-            return
-        reply = Reply(send, "req_1", CHAT)
-        try:
-            await endpoint(scope, receive, reply, RequestRecord("req_1", "embeddings"))
-        except XRouterError as error:
-            await reply.error(error)
-
-    listener = bind("127.0.0.1", 0)
-    async with running(app, listener):
-        yield url_of(listener)
+async def gateway_url(router: Router) -> AsyncIterator[str]:
+    async with serving(router) as url:
+        yield url
 
 
-async def test_the_official_client(endpoint_url: str, router: Router) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{endpoint_url}/v1", api_key="k", max_retries=0) as client:
+async def test_the_official_client(gateway_url: str, router: Router) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{gateway_url}/v1", api_key="k", max_retries=0) as client:
         raw = await client.embeddings.with_raw_response.create(
             model="vectors", input=["a", "b"], extra_body={"xrouter": {"tags": ["search"]}}
         )
@@ -198,6 +177,7 @@ async def test_the_official_client(endpoint_url: str, router: Router) -> None:
         assert [list(each.embedding) for each in answer.data] == [[0.5, 0.0], [0.5, 1.0]]
         assert answer.usage.total_tokens == 5
         assert raw.headers["x-xrouter-cost-usd"] == "0.000005"
+        assert [model.id async for model in client.models.list()][-2:] == ["small", "vectors"]
         with pytest.raises(openai.NotFoundError):
             await client.embeddings.create(model="small", input="a")
         with pytest.raises(openai.BadRequestError) as refused:

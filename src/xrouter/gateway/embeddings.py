@@ -16,11 +16,7 @@ from typing import Any
 from ..catalog.model import Model
 from ..episodes.booking import Attribution
 from ..episodes.calls import REFUSALS
-from ..errors import (
-    BudgetExceededError,
-    RequestError,
-    XRouterError,
-)
+from ..errors import BudgetExceededError, RequestError, XRouterError
 from ..ledger.ledger import CallEntry, EpisodeEntry
 from ..messages import Usage
 from ..providers.embedder import EmbeddingRequest, Embeddings, embedder_of
