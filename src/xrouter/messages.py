@@ -100,6 +100,12 @@ class Request:
         """This request with `prompt` put before the conversation; the user's own system prompt stays."""
         return replace(self, messages=({"role": "system", "content": prompt}, *self.messages))
 
+    def noting_side_calls(self) -> Request:
+        """The same request with an empty list for side calls of its own."""
+        noting = replace(self, side_calls=[])
+        noting.worked_out.update(self.worked_out)
+        return noting
+
     def with_params(self, **params: Any) -> Request:
         return replace(self, params={**self.params, **params})
 

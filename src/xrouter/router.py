@@ -177,7 +177,7 @@ class Router:
         episode_id: str | None = None,
     ) -> Environment:
         """The rules of one request over the models that can take it. Raises RequestError where there is none."""
-        names, reasons = eligible(self.pool.models, request, scope)
+        names, reasons = eligible(self.pool.models, request, scope, self._unhealthy())
         if not names:
             raise nobody_eligible(reasons)
         return Environment(
@@ -190,6 +190,15 @@ class Router:
             episode_id=episode_id,
         )
 
+    def _unhealthy(self) -> dict[str, str]:
+        """Models that would fail at once, and why."""
+        healths = {model.name: self.pool.health(model.name) for model in self.pool}
+        return {
+            name: f"it is {health.condition} for another {health.back_in_s:.0f} s"
+            for name, health in healths.items()
+            if not health.ok
+        }
+
     async def plan(
         self,
         request: Request,
@@ -200,7 +209,7 @@ class Router:
         warm_tokens: Mapping[str, int] | None = None,
     ) -> Plan:
         """What would be done first, without doing it: nothing is called and nothing booked."""
-        names, reasons = eligible(self.pool.models, request, scope)
+        names, reasons = eligible(self.pool.models, request, scope, self._unhealthy())
         if not names:
             raise nobody_eligible(reasons)
         environment = Environment(self.pool, request, preference, allowed=names, warm_tokens=warm_tokens)

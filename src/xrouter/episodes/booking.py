@@ -65,7 +65,11 @@ def entries(
     """
     at = time.time() if at is None else at
     reference = reference or pool.reference
-    calls = [_call(episode.id, pool[response.model], response, at) for response in episode.responses]
+    calls = [
+        _call(episode.id, pool[response.model], paid, at)
+        for response in episode.responses
+        for paid in response.paid
+    ]
     calls += _decisions(episode, at)
     source = episode.answer_from
     entry = EpisodeEntry(

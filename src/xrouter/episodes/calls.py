@@ -75,6 +75,7 @@ async def ask_all(
     if not calls:
         return
     started = time.monotonic()
+    calls = [replace(call, request=call.request.noting_side_calls()) for call in calls]
     tasks = [asyncio.create_task(_ask(call, pool, turn)) for call in calls]
     try:
         await asyncio.wait(tasks, timeout=time_left_s)
@@ -84,7 +85,8 @@ async def ask_all(
         await asyncio.gather(*tasks, return_exceptions=True)
         waited = time.monotonic() - started
         for call, task in zip(calls, tasks, strict=True):
-            responses.append(_ended(call, turn, waited) if task.cancelled() else task.result())
+            response = _ended(call, turn, waited) if task.cancelled() else task.result()
+            responses.append(with_side_calls(call, response))
 
 
 def _ended(call: PlannedCall, turn: int, waited_s: float) -> Response:
@@ -119,7 +121,7 @@ def good_response(call: PlannedCall, turn: int, completion: Completion) -> Respo
         completion=completion,
         answer=_answer(call.request, completion, found),
         usage=completion.usage,
-        cost_usd=call.model.price.cost(completion.usage),
+        cost_usd=call.model.price_at(completion.endpoint).cost(completion.usage),
         latency_s=completion.latency_s,
         flaws=found,
     )
@@ -152,11 +154,32 @@ def failed_response(
         completion=None,
         answer=None,
         usage=usage,
-        cost_usd=call.model.price.cost(usage),
+        cost_usd=call.model.price_at(fault.endpoint).cost(usage),
         latency_s=latency_s,
         error=fault.message,
         fault=fault,
     )
+
+
+def with_side_calls(call: PlannedCall, response: Response) -> Response:
+    """The response with what was called beside it, once the call is over."""
+    if not call.request.side_calls:
+        return response
+    beside = [
+        Response(
+            call_id=f"{response.call_id}.{number}",
+            model=response.model,
+            turn=response.turn,
+            completion=None,
+            answer=None,
+            usage=side.usage,
+            cost_usd=call.model.price_at(side.endpoint).cost(side.usage),
+            latency_s=side.latency_s,
+            error=side.error,
+        )
+        for number, side in enumerate(call.request.side_calls, start=1)
+    ]
+    return replace(response, side_calls=tuple(beside))
 
 
 def billed_usage(call: PlannedCall, fault: ProviderError, written: Usage | None = None) -> Usage:

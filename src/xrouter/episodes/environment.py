@@ -335,7 +335,7 @@ class Environment:
             answer_from=answer_from,
             stop_reason=reason,
             cost_usd=self._cost(),
-            usage=sum((r.usage for r in self._responses), self._policy_usage),
+            usage=sum((paid.usage for r in self._responses for paid in r.paid), self._policy_usage),
             latency_s=self._clock() - self._started,
             confidence=confidence,
             degraded=degraded,
@@ -349,7 +349,7 @@ class Environment:
             self._policy_usage += decision.usage
 
     def _cost(self) -> Decimal:
-        return sum((r.cost_usd for r in self._responses), self._policy_cost)
+        return sum((paid.cost_usd for r in self._responses for paid in r.paid), self._policy_cost)
 
     def _money_left(self) -> Decimal | None:
         cap = self._preference.max_cost_usd

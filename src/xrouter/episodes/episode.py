@@ -123,6 +123,7 @@ class Response:
     cost_usd: what the call was booked at, failed calls included.
     fault: the error of a failed call, for whoever answers the client; `error` is its text.
     partial: the call failed when a part of its answer had reached the client already.
+    side_calls: calls that were made beside this one and paid for, whose answers nobody gets (a hedged pair's slower one).
     """
 
     call_id: str
@@ -136,11 +137,17 @@ class Response:
     error: str | None = None
     fault: ProviderError | None = field(default=None, compare=False, repr=False)
     partial: bool = False
+    side_calls: tuple[Response, ...] = ()
     flaws: frozenset[Flaw] = frozenset()
 
     @property
     def ok(self) -> bool:
         return self.completion is not None
+
+    @property
+    def paid(self) -> tuple[Response, ...]:
+        """This call and those beside it."""
+        return (self, *self.side_calls)
 
     @property
     def useless(self) -> bool:

@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
 from ..catalog.model import Model
 from ..errors import ProviderError, ProviderTimeoutError
-from ..messages import Chunk
+from ..messages import Block
 from ..providers.pool import Pool
-from .calls import PlannedCall, billed_usage, failed_response, good_response, unfinished
+from ..providers.streams import open_stream
+from .calls import PlannedCall, billed_usage, failed_response, good_response, unfinished, with_side_calls
 from .episode import Response
 from .transcript import Transcript
 
 
 class Sink(Protocol):
-    """Takes what a model streams. Called with nothing until a first piece is there; may wait for a slow client."""
+    """Takes what a model streams, block by block. It may wait for a slow client."""
 
-    async def __call__(self, model: Model, chunk: Chunk) -> None: ...
+    async def __call__(self, model: Model, block: Block) -> None: ...
 
 
 async def stream_one(
     call: PlannedCall, pool: Pool, turn: int, time_left_s: float | None, sink: Sink, responses: list[Response]
 ) -> None:
-    """Make the call and pass every chunk to `sink`; append what came of it to `responses`.
+    """Make the call and pass every block to `sink`; append what came of it to `responses`.
 
     A call that fails, or is not finished after `time_left_s` seconds, becomes a failed response, marked `partial`
-    once a chunk has been passed on. What had been written by then is counted.
+    once a block has been passed on. What had been written by then is counted.
     """
     started = time.monotonic()
-    transcript = Transcript(call.request)
+    call = replace(call, request=call.request.noting_side_calls())
+    transcript = Transcript()
     fault: ProviderError | None = None
+    opened = None
     ended = False
     try:
         async with asyncio.timeout(time_left_s) as deadline:
-            chunks = pool.provider_of(call.model).stream(call.model, call.request, timeout_s=time_left_s)
-            async with aclosing(chunks):  # type: ignore[type-var]
-                async for chunk in chunks:
-                    transcript.read(chunk)
-                    await sink(call.model, chunk)
+            opened = await open_stream(
+                pool.provider_of(call.model), call.model, call.request, timeout_s=time_left_s
+            )
+            async for block in opened:
+                transcript.read(block)
+                await sink(call.model, block)
         ended = True
     except ProviderError as error:
         fault = error
@@ -52,11 +55,15 @@ async def stream_one(
             f"model {call.model.name!r} was still answering after {time_left_s:g} s", model=call.model.name
         )
     finally:
+        if opened is not None:
+            await opened.aclose()
         seconds = time.monotonic() - started
-        written = transcript.usage if transcript.begun else None
-        if ended:
-            responses.append(good_response(call, turn, transcript.completion(seconds)))
+        if ended and opened is not None:
+            completion = transcript.completion(opened.usage, seconds, opened.endpoint)
+            response = good_response(call, turn, completion)
         else:
             fault = fault or unfinished(call, seconds)
+            written = opened.usage if opened is not None and transcript.begun else None
             response = failed_response(call, turn, billed_usage(call, fault, written), seconds, fault)
-            responses.append(replace(response, partial=transcript.begun))
+            response = replace(response, partial=transcript.begun)
+        responses.append(with_side_calls(call, response))

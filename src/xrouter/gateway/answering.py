@@ -95,6 +95,8 @@ class _One:
         chat, controls, gate = self._chat, self._controls, self._services.gate
         name = controls.session or implied_session(chat.request)
         session = None if name is None else await self._services.sessions.read(self._owner, name)
+        if name is not None:
+            self._chat = chat = replace(chat, request=replace(chat.request, affinity=f"{self._owner}/{name}"))
         assignment = assign(self._router, chat, controls, self._caller, session)
         if controls.dry_run:
             await self._plan(assignment)

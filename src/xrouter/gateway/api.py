@@ -17,8 +17,11 @@ class Translator(Protocol):
 
     `feed` each chunk in turn, then `finish`; or, once the stream has begun, `error` and nothing after it. The last
     chunk may carry `xrouter`; usage comes on any chunk. What is not known before the end (usage, the reason to
-    stop) is only said by `finish`.
+    stop) is only said by `finish`. verbatim: a chunk's own event is what is said of it, so its bytes may pass as they are.
     """
+
+    @property
+    def verbatim(self) -> bool: ...
 
     def feed(self, chunk: Mapping[str, Any]) -> bytes: ...
 

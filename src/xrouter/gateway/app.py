@@ -26,6 +26,7 @@ from ..errors import (
     UnknownUrlError,
     XRouterError,
 )
+from ..observability.genai import routing_attributes
 from ..observability.record import RequestRecord
 from ..observability.tracing import span
 from ..router import Router
@@ -111,7 +112,11 @@ class Gateway:
             ) as now:
                 record.trace_id = now.context.trace_id
                 reply.trace = now.context.traceparent
-                await self._dispatch(scope, receive, reply, record)
+                try:
+                    await self._dispatch(scope, receive, reply, record)
+                finally:
+                    if now.recording:
+                        now.set(routing_attributes(record))
         except ClientDisconnected:
             record.status, record.code = 499, "client_disconnected"
         except asyncio.CancelledError:

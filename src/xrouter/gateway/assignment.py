@@ -15,6 +15,7 @@ from ..errors import ModelNotFoundError, RequestError
 from ..messages import Request
 from ..policies.named import Named
 from ..policies.policy import Policy
+from ..providers.fallbacks import chain
 from ..router import Router
 from .controls import Controls
 from .sessions import Session, awaits_tool_results
@@ -106,10 +107,15 @@ def _named(router: Router, name: str, controls: Controls, caller: Caller) -> Ass
                 f"{option} steers the policy; with model {name!r} there is none, ask for model {POLICY_MODEL!r}",
                 param=option,
             )
-    models = caller.allowed((name,))
+    caller.allowed((name,))
     why = controls.scope.excludes(router.pool[name])
     if why is not None:
         raise RequestError(f"model {name!r} may not be asked: {why}", param="model")
+    models = tuple(
+        each
+        for each in caller.allowed(chain(name, router.settings))
+        if controls.scope.excludes(router.pool[each]) is None
+    )
     preference = replace(router.preference(**controls.wishes), max_turns=len(models))
     scope = replace(controls.scope, allowed=frozenset(models))
     return Assignment(Named(models), preference, scope, models, {})

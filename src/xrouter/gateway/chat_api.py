@@ -37,6 +37,8 @@ class ChatExchange:
 class ChatStream:
     """Each chunk as one event. It comes as the client asked for it: with or without usage."""
 
+    verbatim = True
+
     def feed(self, chunk: Mapping[str, Any]) -> bytes:
         return event(chunk)
 

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+
 from ..answer import Answer
 from ..catalog.model import Model
 from ..episodes.booking import route_of
-from ..messages import Chunk
+from ..messages import Block
 from ..providers.usage import usage_object
 from . import stream
 from .api import Translator
@@ -43,24 +45,42 @@ class Relay:
         if include_usage:
             self._head["usage"] = None
         self._held: dict[str, Any] | None = None
-        self._finish_reason: str | None = None
+        self._renaming: list[tuple[bytes, bytes]] | None = None
 
-    async def __call__(self, model: Model, chunk: Chunk) -> None:
-        data = chunk.data
+    async def __call__(self, model: Model, block: Block) -> None:
+        if not self._reply.started:
+            self._begin(model, block)
+            await self._reply.start(self._translator, {**self._headers, "x-xrouter-route": model.name})
+        if self._renaming is not None and not block.finished and block.usage is None:
+            await self._reply.write(self._renamed(block.raw))
+            return
+        events = b"".join([self._translated(data) for data, _ in block.pieces])
+        if events:
+            await self._reply.write(events)
+
+    def _begin(self, model: Model, block: Block) -> None:
+        """Where the client speaks the upstream's own language, its events are passed on as they are but for id and
+        model: both stand in every event, written alike."""
+        self._head["model"] = model.name
+        first = block.pieces[0][0] if block.pieces else {}
+        if self._translator.verbatim and not self._include_usage:
+            self._renaming = _renaming(block.raw, first, self._head)
+
+    def _renamed(self, events: bytes) -> bytes:
+        for theirs, ours in self._renaming or ():
+            events = events.replace(theirs, ours)
+        return events
+
+    def _translated(self, data: Mapping[str, Any]) -> bytes:
         choices = data.get("choices")
         if not choices:
-            return  # the upstream's usage chunk: ours comes at the end
-        if not self._reply.started:
-            self._head["model"] = model.name
-            await self._reply.start(self._translator, {**self._headers, "x-xrouter-route": model.name})
+            return b""  # the upstream's usage chunk: ours comes at the end
         ready, self._held = self._held, None
         mine = {name: value for name, value in data.items() if name != "usage"} | self._head
         if any(choice.get("finish_reason") for choice in choices):
             self._held = mine
             mine = {}
-        events = b"".join(self._translator.feed(part) for part in (ready, mine) if part)
-        if events:
-            await self._reply.write(events)
+        return b"".join(self._translator.feed(part) for part in (ready, mine) if part)
 
     async def finish(self, answer: Answer) -> None:
         """The rest of the stream, all of it where nothing was relayed. Call once the rows are committed."""
@@ -97,3 +117,22 @@ class Relay:
             **self._head,
             "choices": [choice],
         }
+
+
+def _renaming(
+    events: bytes, first: Mapping[str, Any], head: Mapping[str, Any]
+) -> list[tuple[bytes, bytes]] | None:
+    """What to replace in every event, as this upstream writes it; None where it writes id or model in a way of its own.
+
+    Inside a text the quotation marks would be escaped, so that nothing a model says can look like these members.
+    """
+    found = []
+    for name in ("id", "model"):
+        theirs = orjson.dumps(first.get(name))
+        written = next(
+            (text for text in (b'"%s":%s', b'"%s": %s') if text % (name.encode(), theirs) in events), None
+        )
+        if written is None:
+            return None
+        found.append((written % (name.encode(), theirs), written % (name.encode(), orjson.dumps(head[name]))))
+    return found

@@ -70,7 +70,8 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
                 "error": call.error,
                 "flaws": sorted(call.flaws),
             }
-            for call in answer.calls
+            for response in answer.calls
+            for call in response.paid
         ],
         "stop_reason": answer.stop_reason,
         "cost_usd": dollars(answer.cost_usd),

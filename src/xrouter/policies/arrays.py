@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import inf, isnan, nan
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..catalog.model import Model
+from ..catalog.price import MILLION
 from ..episodes.agreement import agreement
 from ..episodes.budget import least_money
-from ..episodes.cost import estimate_prompt_tokens
-from ..episodes.episode import Call, CallModels, Decision, Observation, Select
-from ..messages import Request
+from ..episodes.cost import EXPECTED_OUTPUT_TOKENS, estimate_prompt_tokens
+from ..episodes.episode import Call, CallModels, Decision, Observation, Response, Select
+from ..messages import Completion, Request, Usage
 from .baselines import list_price_BM
 from .batching import Batching
 from .doubt import doubt
@@ -39,7 +41,15 @@ class ServedPolicy:
         self._batching = Batching(self.decide_all, lambda observation: id(observation.pool))
 
     async def act(self, observation: Observation) -> Decision:
-        return await self._batching(observation)
+        decision = await self._batching(observation)
+        if not observation.streaming:
+            return decision
+        imagined = imagined_answer(observation, decision)
+        if imagined is None:
+            return decision
+        after = await self._batching(imagined)
+        kept = after.action == Select(imagined.responses[-1].call_id)
+        return replace(decision, hand_over=True, confidence=after.confidence) if kept else decision
 
     def decide(self, observation: Observation) -> Decision:
         """The decision, without an event loop."""
@@ -80,6 +90,41 @@ class PoolView:
         self.image_M = np.array(["image" in model.modalities for model in models], bool)
 
 
+def imagined_answer(observation: Observation, decision: Decision) -> Observation | None:
+    """The observation after the one call of this decision, had it brought a sound answer of the usual length.
+
+    What is decided there tells, before the call, whether its answer will be handed over and can be streamed at once.
+    None where several models are asked, or answers are at hand that the new one might agree with.
+    """
+    action = decision.action
+    if (
+        not isinstance(action, CallModels)
+        or len(action.calls) != 1
+        or any(r.ok for r in observation.responses)
+    ):
+        return None
+    model = next(model for model in observation.pool if model.name == action.calls[0].model)
+    usage = Usage(
+        estimate_prompt_tokens(observation.request), model.typical_output_tokens or EXPECTED_OUTPUT_TOKENS
+    )
+    imagined = Response(
+        call_id="imagined",
+        model=model.name,
+        turn=1,
+        completion=Completion({"role": "assistant", "content": "imagined"}, usage),
+        answer="imagined",
+        usage=usage,
+        cost_usd=model.price.cost(usage),
+        latency_s=0.0,
+    )
+    return replace(
+        observation,
+        responses=(*observation.responses, imagined),
+        turns_left=max(1, observation.turns_left - 1),
+        streaming=False,
+    )
+
+
 def observe(observation: Observation) -> States:
     """The observation as arrays."""
     return observe_all([observation], PoolView(observation.pool))
@@ -104,6 +149,15 @@ def observe_all(observations: Sequence[Observation], view: PoolView) -> States:
                 doubts[at] = doubt(response)
                 tokens[at] = response.usage.completion_tokens
                 cost[at] += float(response.cost_usd)
+    discount: Any = 0.0
+    if any(observation.warm_tokens for observation in observations):
+        discount = np.zeros(size)
+        for row, observation in enumerate(observations):
+            for name, warm in observation.warm_tokens.items():
+                if name in view.position:
+                    discount[row, view.position[name]] = cache_discount(
+                        view.models[view.position[name]], warm
+                    )
     preferences = [observation.preference for observation in observations]
     return States(
         models=view.models,
@@ -132,7 +186,15 @@ def observe_all(observations: Sequence[Observation], view: PoolView) -> States:
         cost_BM=cost,
         doubt_BM=doubts,
         alike_B=alike,
+        discount_BM=np.asarray(discount),
     )
+
+
+def cache_discount(model: Model, warm_tokens: int) -> float:
+    """USD that a prompt cache holding so many tokens takes off the model's next call."""
+    rates = model.price.rates
+    cached = rates.input if rates.cached_input is None else rates.cached_input
+    return float(warm_tokens * (rates.input - cached) / MILLION)
 
 
 def callable_M(observation: Observation, view: PoolView) -> Bools:

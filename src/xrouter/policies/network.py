@@ -244,10 +244,13 @@ class NetworkPolicy:
             text_BD = np.where(familiar_B[:, None], text_BD, self.profiles.typical_D)
         profile = self.pool_profile(states.models)
         tokens_BM = profile.tokens_BM(text_BD)
+        cost_BM = profile.cost_BM(tokens_BM, states.prompt_tokens_B)
+        if states.discount_BM.any():
+            cost_BM = np.maximum(cost_BM - states.discount_BM, 0.0)
         return Prior(
             chance_BM=profile.chance_BM(text_BD),
             tokens_BM=tokens_BM,
-            cost_BM=profile.cost_BM(tokens_BM, states.prompt_tokens_B),
+            cost_BM=cost_BM,
             known_BM=np.broadcast_to(profile.known_M, tokens_BM.shape),
             same_B2=profile.same_B2(text_BD),
             loadings_ME=profile.loadings_ME,

@@ -118,6 +118,8 @@ class _Turn:
         chance_M, tokens_M, cost_M, same_wrong, same_right = profile.expect_one(
             text_D, states.prompt_tokens_B.item()
         )
+        if states.discount_BM.any():
+            cost_M = np.maximum(cost_M - states.discount_BM[0], 0.0)
         self.responded: list[int] = states.responded_BM[0].nonzero()[0].tolist()
         self.at_hand = self.responded.copy()
         self.called: list[int] = []

@@ -31,6 +31,7 @@ class States:
     answer_BM: class of equal answers within the episode, -1 where there is none.
     tokens_BM, cost_BM: output tokens and US dollars of each response, 0 before a call.
     doubt_BM: log-odds that flaws take from each response's chance (`doubt`), 0 by default.
+    discount_BM: US dollars that a warm prompt cache is likely to take off a call, 0 by default.
     alike_B: classes are of free texts that are alike, not of equal answers; False by default.
     """
 
@@ -48,10 +49,13 @@ class States:
     cost_BM: Floats
     doubt_BM: Floats = field(default_factory=lambda: np.zeros(()))
     alike_B: Bools = field(default_factory=lambda: np.zeros((), bool))
+    discount_BM: Floats = field(default_factory=lambda: np.zeros(()))
 
     def __post_init__(self) -> None:
         if not self.doubt_BM.ndim:
             object.__setattr__(self, "doubt_BM", np.full(self.allowed_BM.shape, float(self.doubt_BM)))
+        if not self.discount_BM.ndim:
+            object.__setattr__(self, "discount_BM", np.full(self.allowed_BM.shape, float(self.discount_BM)))
         if not self.alike_B.ndim:
             object.__setattr__(self, "alike_B", np.full(len(self), bool(self.alike_B)))
 

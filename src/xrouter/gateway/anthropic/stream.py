@@ -19,6 +19,8 @@ class MessageStream:
     The counts in message_start are zero: they are known only at the end, where message_delta says them all.
     """
 
+    verbatim = False
+
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._reader = ChunkReader()

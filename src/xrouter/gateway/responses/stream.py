@@ -17,6 +17,8 @@ from .request import Asked
 class ResponseStream:
     """response.created and response.in_progress with the first chunk, then the items; the whole response at the end."""
 
+    verbatim = False
+
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._reader = ChunkReader()
