@@ -273,21 +273,30 @@ class NotAllowedError(AccessError):
 
 
 class QuotaExceededError(AccessError):
+    """`kind`: whose budget it is, such as "key" or "team"."""
+
     status = 429
     type = "insufficient_quota"
     code = "budget_exhausted"
 
+    def __init__(self, message: str, *, kind: str, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.kind = kind
+
 
 class RateLimitedError(AccessError):
-    """`retry_after_s`: seconds until there is room again."""
+    """`retry_after_s`: seconds until there is room again; `kind`: of what there is too much, such as "requests"."""
 
     status = 429
     type = "rate_limit_error"
     code = "rate_limited"
 
-    def __init__(self, message: str, *, retry_after_s: float, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float, kind: str = "requests", param: str | None = None
+    ) -> None:
         super().__init__(message, param=param)
         self.retry_after_s = retry_after_s
+        self.kind = kind
 
 
 class ServerStoppingError(XRouterError):

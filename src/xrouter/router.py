@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,7 @@ from .ledger.ledger import CallEntry, EpisodeEntry, Ledger
 from .messages import Message, Request
 from .policies.policy import Policy
 from .providers.pool import Pool
-from .rollout import rollout
+from .rollout import OnDecided, rollout
 from .settings import Settings, load_settings
 from .wishes import preference
 
@@ -63,6 +64,10 @@ class Router:
         self.policy = _load_policy(policy, self.pool, self.settings)
         self.ledger = _open_ledger(self.settings) if ledger is None else ledger
         self._background = BackgroundLoop()
+        self.on_decided: OnDecided | None = None
+        """Told of each decision: the policy's name, seconds."""
+        self.on_committed: Callable[[float], None] | None = None
+        """Told the seconds from handing rows to the ledger until they are durable."""
         self._answering: set[asyncio.Task[Any]] = set()
         self._bookings: set[asyncio.Task[None]] = set()
 
@@ -159,7 +164,7 @@ class Router:
             request, preference, scope, sink=sink, warm_tokens=warm_tokens, episode_id=episode_id
         )
         try:
-            episode = await rollout(policy, environment)
+            episode = await rollout(policy, environment, self.on_decided)
         except BaseException as error:
             abandoned = environment.abandoned()
             await self.book(abandoned, policy=policy, error=error, attribution=attribution)
@@ -247,7 +252,10 @@ class Router:
     async def _commit(
         self, entry: EpisodeEntry, calls: Sequence[CallEntry], attribution: Attribution
     ) -> None:
+        started = time.perf_counter()
         spent = await self.ledger.book(entry, calls, attribution.scopes)
+        if self.on_committed is not None:
+            self.on_committed(time.perf_counter() - started)
         if attribution.settled is not None:
             await attribution.settled(entry, calls, spent)
 

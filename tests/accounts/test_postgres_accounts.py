@@ -16,7 +16,7 @@ from xrouter.ledger.postgres import PostgresLedger
 
 
 async def test_two_gateways_start_at_once_beside_a_ledger(postgres_server: Postgres, tmp_path: Path) -> None:
-    url = postgres_server.database(tmp_path.name)
+    url = postgres_server.emptied()
     ledger = PostgresLedger(url)
     one, other = await asyncio.gather(*(asyncio.to_thread(PostgresAccounts, url) for _ in range(2)))
     made = await create_key(one, "k", NOW, team="search", budgets=(budget("1"),))
@@ -28,7 +28,7 @@ async def test_two_gateways_start_at_once_beside_a_ledger(postgres_server: Postg
 
 
 async def test_a_server_that_goes_and_comes_back(postgres_server: Postgres, tmp_path: Path) -> None:
-    store = PostgresAccounts(postgres_server.database(tmp_path.name))
+    store = PostgresAccounts(postgres_server.emptied())
     made = await create_key(store, "k", NOW)
     await asyncio.to_thread(postgres_server.restart)
     assert await store.key(made.key.id) == made.key, "a connection that died while idle is made anew"

@@ -30,7 +30,7 @@ from xrouter.settings_tables.access import Limits
 MAKERS: dict[type, Callable[[pytest.FixtureRequest, Path], Any]] = {
     MemoryAccounts: lambda request, folder: MemoryAccounts(),
     PostgresAccounts: lambda request, folder: PostgresAccounts(
-        request.getfixturevalue("postgres_server").database(folder.name)
+        request.getfixturevalue("postgres_server").emptied()
     ),
     SqliteAccounts: lambda request, folder: SqliteAccounts(folder / "new" / "accounts.sqlite"),
 }

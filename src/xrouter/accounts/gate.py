@@ -154,6 +154,7 @@ class Gate:
             raise RateLimitedError(
                 f"{owners[index]} may use {take.capacity:.0f} {what} a minute: try again in {wait_s:.1f} s",
                 retry_after_s=wait_s,
+                kind=what,
             )
         admission.token_takes = tuple(tokens)
 
@@ -196,6 +197,7 @@ class Gate:
                     f"{parallel[full]} may have {slots[full].limit_picodollars} requests under way at the same time:"
                     " try again when one of them has ended",
                     retry_after_s=PARALLEL_RETRY_S,
+                    kind="parallel",
                 )
             full -= len(slots)
             room = min(
@@ -259,5 +261,6 @@ def _no_room(
     when = "it does not renew" if renewal is None else f"it renews at {renewal.isoformat()}"
     return QuotaExceededError(
         f"the budget of {owner}, {budget}, has no room for this request ({spent.scope}): {spent.cost_usd:f} USD are"
-        f" spent, other requests may be under way, and this one may cost up to {worst_usd:f} USD; {when}"
+        f" spent, other requests may be under way, and this one may cost up to {worst_usd:f} USD; {when}",
+        kind=owner.owner.partition(":")[0],
     )

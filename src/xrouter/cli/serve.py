@@ -54,13 +54,15 @@ def serve(
     notice = check_binding(host, settings.access, admin_key(settings.access, os.environ))
     if workers > 1:
         from ..gateway.workers import Supervisor, listeners
+        from ..observability.workers import shared_metrics
 
-        supervisor = Supervisor(
-            lambda listener, ready: _serve(listener, host, settings, policy, notice, ready, workers),
-            listeners(host, port, workers),
-            typer.echo,
-        )
-        sys.exit(supervisor.run())
+        with shared_metrics():
+            supervisor = Supervisor(
+                lambda listener, ready: _serve(listener, host, settings, policy, notice, ready, workers),
+                listeners(host, port, workers),
+                typer.echo,
+            )
+            sys.exit(supervisor.run())
     try:
         _serve(bind(host, port), host, settings, policy, notice, typer.echo)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@
     POST /v1/embeddings         an embedding model by its name
     GET  /v1/models             what may be asked for
     GET  /healthz /readyz /metrics, POST /drain
+    /admin/...                  keys, users, teams, budgets and spending, for the administrator
 
 The last byte of an answer is sent only after its ledger rows are committed.
 """
@@ -31,6 +32,8 @@ from ..observability.record import RequestRecord
 from ..observability.tracing import span
 from ..router import Router
 from ..trace_context import parse_trace_context
+from .admin import PREFIX as ADMIN
+from .admin import admin_app
 from .answering import Answering
 from .anthropic.api import MESSAGES
 from .api import Api
@@ -69,6 +72,13 @@ class Gateway:
         self.services = open_services(router) if services is None else services
         self._answering = Answering(self.services)
         operations = Operations(self.services)
+        self._admin = admin_app(
+            self.services.accounts,
+            router.ledger,
+            router.settings.access,
+            admin_key=self.services.admin_key,
+            changed=self.services.gate.forget,
+        )
         self._routes: Mapping[str, tuple[str, Handler]] = {
             **dict.fromkeys(APIS, ("POST", self._answer)),
             "/v1/messages/count_tokens": ("POST", operations.count_tokens),
@@ -86,20 +96,39 @@ class Gateway:
             return
         if scope["type"] != "http":
             raise ValueError(f"the gateway speaks HTTP, not {scope['type']}")
+        if scope["path"] == ADMIN or scope["path"].startswith(f"{ADMIN}/"):
+            await self._administer(scope, receive, send)
+            return
         api = MESSAGES if scope["path"].startswith(f"{MESSAGES.path}/") else APIS.get(scope["path"], CHAT)
         reply = Reply(send, request_id(scope), api)
         record = RequestRecord(reply.request_id, scope["path"])
         started = time.monotonic()
-        self.services.metrics.request_started()
+        metrics = self.services.metrics
+        metrics.request_started()
+        reply.on_stream = metrics.stream_opened
         try:
             await self._watched(scope, receive, reply, record)
         finally:
+            if reply.streaming:
+                metrics.stream_closed()
             record.status = record.status or reply.status or 499
             record.latency_s = time.monotonic() - started
             record.first_byte_s = None if reply.started_at is None else reply.started_at - started
-            self.services.metrics.request_ended(record)
+            metrics.request_ended(record)
             if scope["path"].startswith("/v1/"):
                 self.services.log.write(record)
+
+    async def _administer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._admin(scope, receive, send)
+        except ClientDisconnected:
+            return
+        # The boundary of the process, as in `_watched`.
+        except Exception as error:  # noqa: BLE001
+            identifier = request_id(scope)
+            _log_without_values(identifier, error)
+            text = f"internal error; the log has it under request id {identifier}"
+            await Reply(send, identifier, CHAT).error(XRouterError(text))
 
     async def _watched(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         """One request, whatever goes wrong in it."""
@@ -135,9 +164,9 @@ class Gateway:
     async def _fail(self, error: XRouterError, reply: Reply, record: RequestRecord) -> None:
         record.status, record.code = error.status, error.code or error.type
         if isinstance(error, QuotaExceededError):
-            self.services.metrics.budget_refused("budget")
+            self.services.metrics.budget_refused(error.kind)
         elif isinstance(error, RateLimitedError):
-            self.services.metrics.rate_limited("requests")
+            self.services.metrics.rate_limited(error.kind)
         await reply.error(error)
 
     async def _dispatch(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:

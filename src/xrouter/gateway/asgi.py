@@ -97,6 +97,7 @@ class Reply:
     """One response, whole (`json`) or streamed (`start`, `write`, `end`), in the words of one API.
 
     started_at: when its head was sent (`time.monotonic`). trace: a traceparent for the client.
+    on_stream: told when a stream of events begins.
     """
 
     def __init__(self, send: Send, request_id: str, api: Api) -> None:
@@ -105,9 +106,15 @@ class Reply:
         self.started_at: float | None = None
         self.status = 0
         self.trace: str | None = None
+        self.on_stream: Callable[[], None] | None = None
         self._send = send
         self._api = api
         self._translator: Translator | None = None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether it is, or was, a stream of events."""
+        return self._translator is not None
 
     async def json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
         body = orjson.dumps(data)
@@ -124,6 +131,8 @@ class Reply:
     async def start(self, translator: Translator, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of server-sent events; `translator` says what breaks it off, if anything does."""
         self._translator = translator
+        if self.on_stream is not None:
+            self.on_stream()
         await self._head(
             200,
             {

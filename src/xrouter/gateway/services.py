@@ -78,6 +78,8 @@ def open_services(
     )
     tracer = make_tracer(seen)
     redact = load_redaction(seen.redact)
+    if seen.metrics:
+        router.on_decided, router.on_committed = metrics.decided, metrics.ledger_committed
     if seen.metrics or seen.tracing:
         router.pool = watch_pool(router.pool, metrics, tracer, capture=seen.capture_content, redact=redact)
     access = settings.access

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import ConfigurationError, XRouterError
+from ..observability.workers import worker_ended
 from .server import SHUTDOWN_GRACE_S, bind
 
 Ready = Callable[[str], None]
@@ -145,6 +146,7 @@ class Supervisor:
             if slot.pid is not None:
                 pid, status = os.waitpid(slot.pid, os.WNOHANG)
                 if pid:
+                    worker_ended(pid)
                     self._ended(slot, os.waitstatus_to_exitcode(status))
 
     def _hear(self, slot: _Slot) -> None:
