@@ -17,7 +17,9 @@ USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 4},
 }
 
-ARGUMENTS = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3)
+ARGUMENTS = st.dictionaries(
+    st.text(max_size=3), st.integers(-(2**53), 2**53) | st.text(max_size=5), max_size=3
+)
 
 
 @st.composite

@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from aiohttp import web
@@ -54,7 +54,7 @@ Behaviour = Callable[[Received, web.Request], Awaitable[web.StreamResponse]]
 
 
 class MockUpstream:
-    """Serves POST /v1/chat/completions and GET /v1/models until closed."""
+    """Serves POST /v1/chat/completions, POST /v1/embeddings (script `embedded` for it) and GET /v1/models until closed."""
 
     def __init__(self, default: Behaviour | None = None) -> None:
         self.requests: list[Received] = []
@@ -99,6 +99,7 @@ class MockUpstream:
     async def _serve(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._chat)
         app.router.add_get("/v1/models", self._models)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
@@ -243,6 +244,21 @@ def ok(
 def ok_tools(tool_calls: Sequence[Mapping[str, Any]] = TOOL_CALLS) -> Behaviour:
     """An answer that calls tools."""
     return ok(None, finish_reason="tool_calls", tool_calls=tool_calls)
+
+
+def embedded(
+    *, usage: Mapping[str, Any] | None = MappingProxyType({"prompt_tokens": 5, "total_tokens": 5})
+) -> Behaviour:
+    """A vector for each input text."""
+
+    async def behave(received: Received, request: web.Request) -> web.StreamResponse:
+        given = received.body["input"]
+        count = 1 if isinstance(given, str) else len(given)
+        data = [{"object": "embedding", "index": i, "embedding": [0.5, float(i)]} for i in range(count)]
+        body = {"object": "list", "model": received.body["model"], "data": data}
+        return web.json_response(body | ({} if usage is None else {"usage": dict(usage)}))
+
+    return behave
 
 
 def by_model(behaviours: Mapping[str, Behaviour], otherwise: Behaviour | None = None) -> Behaviour:

@@ -36,12 +36,12 @@ def test_every_packaged_model_is_whole():
     assert set(Counter(model.tier for model in models)) == set(TIERS)
     for model in models:
         assert model.price.rates.input > 0, model.name
-        assert model.price.rates.output > 0, model.name
+        assert (model.price.rates.output > 0) == (model.kind == "chat"), model.name
         assert model.price.source, model.name
         assert date(2023, 1, 1) < model.price.dated, model.name
         assert model.description, model.name
         assert 0 < model.max_output_tokens <= model.context_window, model.name
-        assert model.capability is not None, model.name
+        assert (model.capability is not None) == (model.kind == "chat"), model.name
 
 
 def test_only_simulated_models_say_so():
@@ -146,6 +146,35 @@ def test_a_price_that_starts_later_does_not_hold_yet():
     after = published_price("m", "google/gemini-4-argon", date(2026, 12, 1))
     assert before.rates.output < after.rates.output
     assert before.dated <= date(2026, 11, 21)
+
+
+def test_an_embedding_model_needs_no_price_of_output():
+    table = {
+        "kind": "embedding",
+        "provider": "box",
+        "tier": "budget",
+        "context_window": 512,
+        "price": {"input": "0.01"},
+    }
+    model = with_models(mine=table)["mine"]
+    assert model.kind == "embedding"
+    assert model.price.rates.output == 0
+    with pytest.raises(UnknownPriceError, match="output"):
+        with_models(mine={**table, "kind": "chat"})
+    with pytest.raises(ConfigurationError, match="kind"):
+        with_models(mine={**table, "kind": "speech"})
+    for hedge in ({"hedge": "p95"}, {"hedge_after_s": 1}):
+        with pytest.raises(ConfigurationError, match="not hedged"):
+            with_models(mine={**table, **hedge})
+
+
+def test_an_embedding_model_at_several_endpoints():
+    places = [{"provider": "box"}, {"provider": "box", "name": "dear", "price": {"input": "0.02"}}]
+    table = {"kind": "embedding", "tier": "budget", "context_window": 512, "price": {"input": "0.01"}}
+    model = with_models(mine={**table, "endpoints": places})["mine"]
+    assert [place.price.rates.input for place in model.endpoints] == [Decimal("0.01"), Decimal("0.02")]
+    assert model.price.rates.output == 0
+    assert model.at(model.endpoints[1]).kind == "embedding"
 
 
 TWO = {

@@ -157,7 +157,8 @@ async def test_paths_and_methods(url: str) -> None:
         ("GET", CHAT, 405, "POST"),
         ("POST", "/v1/models", 405, "GET"),
         ("DELETE", "/healthz", 405, "GET"),
-        ("POST", "/v1/embeddings", 404, None),
+        ("GET", "/v1/embeddings", 405, "POST"),
+        ("POST", "/v1/completions", 404, None),
         ("GET", "/", 404, None),
         ("GET", "/v1/chat/completions/", 404, None),
     ]

@@ -98,6 +98,32 @@ def test_a_keyless_endpoint_of_the_users_own_joins(no_local):
     assert [model.name for model in pool] == ["mine", "bedrock"]
 
 
+def test_embedding_models_stand_beside_the_pool(no_local):
+    env = {"OPENAI_API_KEY": "sk-x"}
+    pool = build_pool(Settings(), Catalog.load(), env)
+    assert "text-embedding-3-small" not in pool
+    assert pool.embedder("text-embedding-3-small").kind == "embedding"
+    assert pool.restricted_to(["gpt-5-mini"]).embedders == pool.embedders
+    with pytest.raises(ModelNotFoundError, match="text-embedding-3-small"):
+        pool.embedder("gpt-5-mini")
+    named = build_pool(Settings(pool=("gpt-5-mini",)), Catalog.load(), env)
+    assert named.embedders == ()
+    both = build_pool(Settings(pool=("gpt-5-mini", "text-embedding-3-large")), Catalog.load(), env)
+    assert [model.name for model in both] == ["gpt-5-mini"]
+    assert [model.name for model in both.embedders] == ["text-embedding-3-large"]
+
+
+def test_an_embedding_model_at_several_endpoints_gets_a_route(no_local):
+    vectors = {"kind": "embedding", "endpoints": [{"provider": "a"}, {"provider": "b"}]}
+    settings = settings_for(m={"provider": "a"}, vectors=vectors)
+    pool = build_pool(settings, Catalog.load(settings), {})
+    assert set(pool.providers) == {"a", "b"}
+    assert type(pool.provider_of(pool.embedder("vectors")).inner).__name__ == "BalancedProvider"
+    assert pool.restricted_to(["m"]).provider_of(pool.embedder("vectors")) is pool.routes["vectors"]
+    with pytest.raises(ConfigurationError, match="'vectors', which is not in the pool"):
+        build_pool(replace(settings, fallbacks={"m": ("vectors",)}), Catalog.load(settings), {})
+
+
 BOX = {"tier": "budget", "context_window": 8192, "price": {"input": "0", "output": "0"}}
 BOXES = {name: Endpoint(f"http://127.0.0.1:1/{name}") for name in ("a", "b")}
 

@@ -464,6 +464,25 @@ async def test_many_at_once_do_not_mix(provider: OpenAIProvider, mock_upstream: 
     assert [answer.text for answer in answers] == words
 
 
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "max_tokens"),
+        ({"reasoning": True}, "max_tokens"),
+        ({"provider": "openai"}, "max_tokens"),
+        ({"provider": "openai", "reasoning": True}, "max_completion_tokens"),
+    ],
+)
+async def test_the_output_limit_has_the_name_that_the_model_takes(
+    provider: OpenAIProvider, mock_upstream: MockUpstream, fields: dict[str, Any], name: str
+) -> None:
+    model = make_model(**fields)
+    await provider.complete(model, HELLO.with_params(max_tokens=9, seed=1))
+    sent = mock_upstream.requests[-1].body
+    assert {key: sent[key] for key in sent if key.startswith("max_")} == {name: 9}
+    assert sent["seed"] == 1
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_whoever_leaves_hangs_up_within_a_tenth_of_a_second(
     provider: OpenAIProvider, mock_upstream: MockUpstream, streamed: bool

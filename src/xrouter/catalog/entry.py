@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigurationError, UnknownPriceError
 from ..settings import EndpointKind
 from ..toml_reader import Reader, number, one_of, whole
-from .model import TIERS, Model, ModelEndpoint
+from .model import KINDS, TIERS, Model, ModelEndpoint
 from .price import Price, Rates, Tier, dearest
 from .published_prices import SCHEME, published_price
 
@@ -62,7 +62,9 @@ class Entry:
         )
 
     def _priced(self, price: Price | str) -> Price:
-        return price if isinstance(price, Price) else published_price(self.name, price)
+        if isinstance(price, Price):
+            return price
+        return published_price(self.name, price, output=self.fields.get("kind") != "embedding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def read_entry(reader: Reader, name: str, *, default_source: str | None = None) 
         )
     price = values.pop("price")
     if isinstance(price, Reader):
-        price = _explicit_price(price, default_source)
+        price = _explicit_price(price, default_source, output=values.get("kind") != "embedding")
     window = values["context_window"]
     provider, automatic = values.pop("provider"), values.pop("automatic", True)
     values.pop("endpoints", None)
@@ -111,6 +113,13 @@ def read_entry(reader: Reader, name: str, *, default_source: str | None = None) 
         raise ConfigurationError(
             f"{reader.file}: [{reader.prefix}] has both hedge and hedge_after_s; keep one",
             param=reader.dotted("hedge"),
+        )
+    hedged = [key for key in ("hedge", "hedge_after_s") if key in reader.table]
+    if hedged and fields.get("kind") == "embedding":
+        raise ConfigurationError(
+            f"{reader.file}: [{reader.prefix}] has {hedged[0]}, but calls of an embedding model are not hedged;"
+            " take it out",
+            param=reader.dotted(hedged[0]),
         )
     return Entry(name, provider, automatic, fields, price, endpoints)
 
@@ -128,7 +137,7 @@ def _endpoints(reader: Reader, model: str, default_source: str | None) -> tuple[
             )
         price = values.get("price")
         if isinstance(price, Reader):
-            price = _explicit_price(price, default_source)
+            price = _explicit_price(price, default_source, output=reader.table.get("kind") != "embedding")
         name = values.get("name", values["provider"])
         if name in [place.name for place in found]:
             raise ConfigurationError(
@@ -184,8 +193,11 @@ def _day(reader: Reader, key: str) -> date:
     return value
 
 
-def _explicit_price(reader: Reader, default_source: str | None) -> Price:
+def _explicit_price(reader: Reader, default_source: str | None, *, output: bool) -> Price:
+    """output: whether it must say what output costs; embeddings have none."""
     values = reader.read(_PRICE_READERS)
+    if not output:
+        values = {"output": Decimal(0), **values}
     if default_source is not None:
         values = {"dated": date.today(), "source": default_source, **values}
     for key in ("input", "output", "dated", "source"):
@@ -245,6 +257,7 @@ _PRICE_READERS: Mapping[str, Callable[[Reader, str], Any]] = {
 }
 _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "provider": Reader.text,
+    "kind": one_of(*KINDS),
     "id": Reader.text,
     "tier": one_of(*TIERS),
     "context_window": whole(1),

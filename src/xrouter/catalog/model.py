@@ -10,6 +10,9 @@ from .price import Price
 TierName = Literal["premium", "standard", "budget", "specialised"]
 TIERS: tuple[TierName, ...] = ("premium", "standard", "budget", "specialised")
 
+ModelKind = Literal["chat", "embedding"]
+KINDS: tuple[ModelKind, ...] = ("chat", "embedding")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEndpoint:
@@ -31,6 +34,7 @@ class Model:
     """One model of the pool.
 
     name: the pool's name for it; unique, what routes and ledgers say.
+    kind: what it answers with; a policy chooses among chat models alone.
     provider: the name of the endpoint that serves it (openai, together, local, simulated, replay, ...).
     id: the provider's own model id.
     context_window, max_output_tokens: tokens.
@@ -59,6 +63,7 @@ class Model:
     capability: float | None = None
     typical_output_tokens: int | None = None
     simulated: bool = False
+    kind: ModelKind = "chat"
     structured_output: bool = True
     tags: tuple[str, ...] = ()
     endpoints: tuple[ModelEndpoint, ...] = ()

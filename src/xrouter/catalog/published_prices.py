@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 SCHEME = "genai-prices:"
 
 
-def published_price(model: str, reference: str, today: date | None = None) -> Price:
+def published_price(model: str, reference: str, today: date | None = None, *, output: bool = True) -> Price:
     """The price of `reference`, "<provider>/<model>" in the words of genai-prices, as of `today` (UTC).
 
     A price that depends on the hour is taken at its dearest, so that a cost is never counted too low. Dated by the
-    newest change in the data that is not in the future: the data carries no date of its own.
+    newest change in the data that is not in the future: the data carries no date of its own. output: False for a
+    model without any, such as one of embeddings; else a price without one is unknown.
 
     Raises UnknownPriceError naming `model` where the data does not know the reference, or where it charges by
     the request, which a price per token cannot say.
@@ -42,7 +43,7 @@ def published_price(model: str, reference: str, today: date | None = None) -> Pr
             param="price",
         ) from None
     current = _dearest(_applicable(info, today))
-    if current is None or current.input_mtok is None or current.output_mtok is None:
+    if current is None or current.input_mtok is None or (output and current.output_mtok is None):
         raise UnknownPriceError(
             f"model {model!r}: {source} has no price per input and output token; write it out as "
             f'[models."{model}".price] with input and output in USD per million tokens',
@@ -99,8 +100,7 @@ def _rates_of(price: ModelPrice) -> tuple[object, ...]:
 def _rates_at(price: ModelPrice, prompt_tokens: int) -> Rates:
     input_, output, cached, reasoning = (_at(value, prompt_tokens) for value in _rates_of(price))
     assert input_ is not None
-    assert output is not None
-    return Rates(input=input_, output=output, cached_input=cached, reasoning=reasoning)
+    return Rates(input=input_, output=output or Decimal(0), cached_input=cached, reasoning=reasoning)
 
 
 def _starts(value: object) -> list[int]:

@@ -83,6 +83,7 @@ def describe(
     rates, lacks = model.price.rates, unavailable(model.name, catalog, env)
     row: dict[str, Any] = {
         "name": model.name,
+        "kind": model.kind,
         "tier": model.tier,
         "provider": model.provider,
         "id": model.id,

@@ -3,6 +3,7 @@
     POST /v1/chat/completions   the policy (`xrouter`, `xrouter:<preset>`) or a pool model by its name
     POST /v1/responses          the same, as OpenAI's Responses
     POST /v1/messages           the same, as Anthropic's Messages; /v1/messages/count_tokens estimates
+    POST /v1/embeddings         an embedding model by its name
     GET  /v1/models             what may be asked for
     GET  /healthz /readyz /metrics, POST /drain
     /admin/...                  keys, users, teams, budgets and spending, for the administrator
@@ -48,6 +49,7 @@ from .asgi import (
     until_disconnect,
 )
 from .chat_api import CHAT
+from .embedding_endpoint import EmbeddingEndpoint
 from .operations import Operations
 from .responses.api import RESPONSES
 from .services import Services, open_services
@@ -80,6 +82,7 @@ class Gateway:
         self._routes: Mapping[str, tuple[str, Handler]] = {
             **dict.fromkeys(APIS, ("POST", self._answer)),
             "/v1/messages/count_tokens": ("POST", operations.count_tokens),
+            "/v1/embeddings": ("POST", EmbeddingEndpoint(self.services)),
             "/v1/models": ("GET", operations.models),
             "/healthz": ("GET", operations.health),
             "/readyz": ("GET", operations.readiness),
@@ -96,7 +99,7 @@ class Gateway:
         if scope["path"] == ADMIN or scope["path"].startswith(f"{ADMIN}/"):
             await self._administer(scope, receive, send)
             return
-        api = APIS.get(scope["path"], CHAT)
+        api = MESSAGES if scope["path"].startswith(f"{MESSAGES.path}/") else APIS.get(scope["path"], CHAT)
         reply = Reply(send, request_id(scope), api)
         record = RequestRecord(reply.request_id, scope["path"])
         started = time.monotonic()

@@ -26,8 +26,8 @@ class Operations:
     async def models(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         router = self._services.router
         caller = await self._services.gate.identify(bearer(scope))
-        names = caller.allowed([model.name for model in router.pool])
-        models = [router.pool[name] for name in names]
+        served = {model.name: model for model in (*router.pool, *router.pool.embedders)}
+        models = [served[name] for name in caller.allowed(list(served))]
         page = model_page if header(scope, b"anthropic-version") is not None else model_list
         await reply.json(200, page(models, router.settings.presets, self._created))
 

@@ -73,7 +73,7 @@ def open_services(
     seen = settings.observability
     metrics = make_metrics(
         seen,
-        models=[*policy_names(router), *(model.name for model in router.pool)],
+        models=[*policy_names(router), *(model.name for model in (*router.pool, *router.pool.embedders))],
         policies=[router.policy.name, Named(()).name],
     )
     tracer = make_tracer(seen)

@@ -32,6 +32,14 @@ def span_name(model: str) -> str:
     return f"chat {model}"
 
 
+def embedding_attributes(provider: str, model: str) -> dict[str, Attribute]:
+    return {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.provider.name": _PROVIDERS.get(provider, provider),
+        "gen_ai.request.model": model,
+    }
+
+
 def request_attributes(provider: str, model: str, request: Request) -> dict[str, Attribute]:
     """provider: by the catalog's name, or "xrouter"; model: as it is asked for."""
     attributes: dict[str, Attribute] = {

@@ -9,6 +9,7 @@ from functools import partial
 
 from ..catalog.model import Model
 from ..messages import Chunk, Completion, Request, Usage
+from ..providers.embedder import EmbeddingRequest, Embeddings, embedder_of
 from ..providers.health import Health, health_of
 from ..providers.provider import Provider
 from ..providers.streams import BlockStream, chunks_of, open_stream
@@ -16,6 +17,7 @@ from ..trace_context import current_trace, in_trace
 from .genai import (
     answer_attributes,
     content_attributes,
+    embedding_attributes,
     request_attributes,
     server_attributes,
     span_name,
@@ -70,6 +72,25 @@ class WatchedProvider:
             raise
         self._ended(model, "ok", started, completion.usage)
         return completion
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """Raises ProviderRequestError where the endpoint is of a kind that gives no embeddings."""
+        inner = embedder_of(self.inner, model)
+        started = time.perf_counter()
+        try:
+            with span(self._tracer, f"embeddings {model.id}", "client") as watched:
+                if watched.recording:
+                    watched.set({**embedding_attributes(model.provider, model.id), **self._server})
+                embeddings = await inner.embed(model, request, timeout_s=timeout_s)
+                if watched.recording:
+                    watched.set(usage_attributes(embeddings.usage))
+        except BaseException as error:
+            self._ended(model, kind_of(error), started, _usage_of(error))
+            raise
+        self._ended(model, "ok", started, embeddings.usage)
+        return embeddings
 
     async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
         """The span ends with the stream; between two blocks the task is the consumer's, so it is current only while

@@ -17,6 +17,7 @@ from ..errors import (
     ProviderError,
 )
 from ..messages import Chunk, Completion, Request, SideCall, Usage
+from .embedder import EmbeddingRequest, Embeddings, embedder_of
 from .health import Health, health_of
 from .provider import Provider
 from .streams import BlockStream, chunks_of, open_stream
@@ -63,8 +64,19 @@ class BalancedProvider:
         async def ask(provider: Provider, at: Model) -> Completion:
             return await provider.complete(at, request, timeout_s=timeout_s)
 
-        completion, endpoint = await self._first_good(model, request, ask)
+        completion, endpoint = await self._first_good(model, ask, request.affinity, request.side_calls)
         return replace(completion, endpoint=endpoint)
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """As `complete`; ProviderRequestError where the endpoint is of a kind that gives no embeddings."""
+
+        async def ask(provider: Provider, at: Model) -> Embeddings:
+            return await embedder_of(provider, at).embed(at, request, timeout_s=timeout_s)
+
+        embeddings, endpoint = await self._first_good(model, ask)
+        return replace(embeddings, endpoint=endpoint)
 
     async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
         """As `complete`; once the first block has come, nobody else is asked."""
@@ -72,7 +84,7 @@ class BalancedProvider:
         async def ask(provider: Provider, at: Model) -> BlockStream:
             return await open_stream(provider, at, request, timeout_s=timeout_s)
 
-        opened, endpoint = await self._first_good(model, request, ask)
+        opened, endpoint = await self._first_good(model, ask, request.affinity, request.side_calls)
         opened.endpoint = endpoint
         return opened
 
@@ -87,9 +99,13 @@ class BalancedProvider:
             await provider.aclose()
 
     async def _first_good(
-        self, model: Model, request: Request, ask: Callable[[Provider, Model], Awaitable[T]]
+        self,
+        model: Model,
+        ask: Callable[[Provider, Model], Awaitable[T]],
+        affinity: str | None = None,
+        side_calls: list[SideCall] | None = None,
     ) -> tuple[T, str]:
-        order = self._order(model, request)
+        order = self._order(model, affinity)
         for left, endpoint in zip(range(len(order) - 1, -1, -1), order, strict=True):
             try:
                 answer = await ask(self._providers[endpoint.provider], self._at(model, endpoint))
@@ -98,12 +114,12 @@ class BalancedProvider:
                 error.endpoint = endpoint.name
                 if not left or not (error.retryable or isinstance(error, _ENDPOINT_ALONE)):
                     raise
-                if isinstance(error.usage, Usage) and request.side_calls is not None:
-                    request.side_calls.append(SideCall(error.usage, 0.0, error.message, endpoint.name))
+                if isinstance(error.usage, Usage) and side_calls is not None:
+                    side_calls.append(SideCall(error.usage, 0.0, error.message, endpoint.name))
         raise AssertionError("a model has at least one endpoint")
 
-    def _order(self, model: Model, request: Request) -> list[ModelEndpoint]:
-        order = ranked(_endpoints(model), request.affinity, self._draw)
+    def _order(self, model: Model, affinity: str | None) -> list[ModelEndpoint]:
+        order = ranked(_endpoints(model), affinity, self._draw)
         turned = order[self._skip :] + order[: self._skip]
         well = [endpoint for endpoint in turned if self._health(model, endpoint).ok]
         return well or [min(turned, key=lambda endpoint: self._health(model, endpoint).back_in_s)]

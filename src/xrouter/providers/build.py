@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..catalog.catalog import Catalog
-from ..catalog.model import Model
+from ..catalog.model import Model, ModelKind
 from ..errors import ConfigurationError
 from ..settings import Endpoint, Settings
 from .balanced import BalancedProvider
@@ -38,16 +38,18 @@ def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> 
     the way to mend it), and ModelNotFoundError for a name that the catalog does not have.
     """
     if settings.pool is not None:
-        models = [catalog[name] for name in settings.pool]
-        for model in models:
+        named = [catalog[name] for name in settings.pool]
+        for model in named:
             if (reason := unavailable(model.name, catalog, env)) is not None:
                 raise ConfigurationError(
                     f"pool names model {model.name!r}, but {reason}; mend that or take it out of pool",
                     param="pool",
                 )
+        models, embedders = _of_kind("chat", named), _of_kind("embedding", named)
         notice = _notice(models)
     else:
-        models = [catalog[name] for name in automatic_names(catalog, env)]
+        current = [catalog[name] for name in automatic_names(catalog, env)]
+        models, embedders = _of_kind("chat", current), _of_kind("embedding", current)
         notice = _notice(models)
         if not models:
             models = [
@@ -59,11 +61,12 @@ def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> 
         elif all(catalog.endpoint_of(model.name).kind == "local" for model in models):
             notice = LOCAL_NOTICE
     check_fallbacks(settings.fallbacks, [model.name for model in models])
-    names = dict.fromkeys(name for model in models for name in catalog.providers_of(model.name))
+    every = (*models, *embedders)
+    names = dict.fromkeys(name for model in every for name in catalog.providers_of(model.name))
     guarded = {name: _guarded(name, catalog.endpoints[name], settings, env) for name in names}
     providers = {name: RetryingProvider(guarded[name], max_retries=settings.max_retries) for name in names}
-    routes = {model.name: _route(model, guarded, settings) for model in models if _needs_route(model)}
-    return Pool(tuple(models), providers, notice, routes)
+    routes = {model.name: _route(model, guarded, settings) for model in every if _needs_route(model)}
+    return Pool(tuple(models), providers, notice, routes, tuple(embedders))
 
 
 def automatic_names(catalog: Catalog, env: Mapping[str, str]) -> list[str]:
@@ -87,6 +90,10 @@ def unavailable(name: str, catalog: Catalog, env: Mapping[str, str]) -> str | No
         if endpoint.key_env and not env.get(endpoint.key_env, "").strip():
             return f"{endpoint.key_env} is not set"
     return None
+
+
+def _of_kind(kind: ModelKind, models: list[Model]) -> list[Model]:
+    return [model for model in models if model.kind == kind]
 
 
 def _notice(models: list[Model]) -> str | None:

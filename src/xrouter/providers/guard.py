@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from ..catalog.model import Model
 from ..errors import (
@@ -19,9 +20,12 @@ from ..errors import (
 )
 from ..messages import Chunk, Completion, Request
 from .breaker import CircuitBreaker, Permit, State
+from .embedder import EmbeddingRequest, Embeddings, embedder_of
 from .health import OK, Health
 from .provider import Provider
 from .streams import BlockProvider, BlockStream, chunks_of, open_stream
+
+T = TypeVar("T")
 
 _AGAINST_THE_ENDPOINT = (ProviderTimeoutError, ProviderUnavailableError, ProviderResponseError)
 
@@ -96,24 +100,18 @@ class GuardedProvider:
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
         """Raises ProviderError."""
-        limit_s = self._limit(timeout_s)
-        line = self._line(model)
-        slots = await self._slot(line, model, limit_s)
-        try:
-            permit = self._enter(line, model)
-            try:
-                if self._keeps_time:
-                    completion = await self.inner.complete(model, request, timeout_s=limit_s)
-                else:
-                    completion = await self._timed(model, request, limit_s)
-            except BaseException as error:
-                self._report(line, permit, error)
-                raise
-            line.refusals = 0
-            line.breaker.succeed(permit)
-            return completion
-        finally:
-            slots.release()
+        return await self._guarded(
+            model, lambda limit_s: self.inner.complete(model, request, timeout_s=limit_s), timeout_s
+        )
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """Raises ProviderError; ProviderRequestError where the endpoint is of a kind that gives no embeddings."""
+        inner = embedder_of(self.inner, model)
+        return await self._guarded(
+            model, lambda limit_s: inner.embed(model, request, timeout_s=limit_s), timeout_s
+        )
 
     async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
         """Raises ProviderError. The slot is held until the stream is over."""
@@ -147,6 +145,25 @@ class GuardedProvider:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
+    async def _guarded(
+        self, model: Model, ask: Callable[[float], Awaitable[T]], timeout_s: float | None
+    ) -> T:
+        limit_s = self._limit(timeout_s)
+        line = self._line(model)
+        slots = await self._slot(line, model, limit_s)
+        try:
+            permit = self._enter(line, model)
+            try:
+                answer = await (ask(limit_s) if self._keeps_time else self._timed(model, ask, limit_s))
+            except BaseException as error:
+                self._report(line, permit, error)
+                raise
+            line.refusals = 0
+            line.breaker.succeed(permit)
+            return answer
+        finally:
+            slots.release()
+
     def _limit(self, timeout_s: float | None) -> float:
         return self._call_timeout_s if timeout_s is None else min(timeout_s, self._call_timeout_s)
 
@@ -157,10 +174,10 @@ class GuardedProvider:
             line = self._lines[model.name, model.id] = _Line(breaker)
         return line
 
-    async def _timed(self, model: Model, request: Request, limit_s: float) -> Completion:
+    async def _timed(self, model: Model, ask: Callable[[float], Awaitable[T]], limit_s: float) -> T:
         try:
             async with asyncio.timeout(limit_s):
-                return await self.inner.complete(model, request, timeout_s=limit_s)
+                return await ask(limit_s)
         except TimeoutError as error:
             raise ProviderTimeoutError(
                 f"model {model.name!r} did not answer within {limit_s:g} s", model=model.name

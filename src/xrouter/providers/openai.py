@@ -1,7 +1,7 @@
 """Any OpenAI-compatible endpoint: OpenAI, Together, Gemini, DeepSeek, OpenRouter, vLLM, SGLang, Ollama.
 
-What the client sent goes out untouched (`max_tokens` is not renamed, unknown fields stay); only the model id,
-the messages and, for streams, `stream` and `stream_options` are set here.
+What the client sent goes out untouched (unknown fields stay; for `max_tokens` see `openai_body.params_for`); only the
+model id, the messages and, for streams, `stream` and `stream_options` are set here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
@@ -26,9 +25,11 @@ from ..errors import (
 from ..messages import Chunk, Completion, Request
 from ..settings_tables.upstream import TransportName
 from ..trace_context import trace_headers
+from .base_url import addresses
 from .block_reader import BlockReader
+from .embedder import EmbeddingRequest, Embeddings
 from .event_stream import EventStream
-from .openai_body import completion_of, json_object
+from .openai_body import completion_of, embeddings_of, json_object, params_for
 from .streams import BlockStream, chunks_of
 from .transport import DEFAULT_CONNECT_TIMEOUT_S, Answer, Faults, Transport
 from .upstream_errors import error_of_status
@@ -82,7 +83,7 @@ class OpenAIProvider:
         transport: TransportName = "aiohttp",
     ) -> None:
         self.name = name
-        self._endpoint, url = _addresses(name, base_url)
+        self._endpoint, chat_url, embeddings_url = addresses(name, base_url)
         self._headers = {
             "User-Agent": "xrouter",
             "Accept-Encoding": "identity",
@@ -103,7 +104,8 @@ class OpenAIProvider:
         self._max_body_bytes = max_body_bytes
         self._stream_usage = stream_usage
         self._faults = Faults(name, self._endpoint)
-        self._transport = _transport(url, self._faults, connect_timeout_s, trust_env, transport)
+        connect = partial(_transport, transport, self._faults, connect_timeout_s, trust_env)
+        self._transport, self._embedding_transport = connect(chat_url), connect(embeddings_url)
 
     def __repr__(self) -> str:
         return f"OpenAIProvider({self.name!r}, {self._endpoint!r})"
@@ -112,14 +114,25 @@ class OpenAIProvider:
         """Raises ProviderError; see `upstream_errors` for which status is which."""
         started = time.monotonic()
         payload = self._payload(model, request, stream=False)
-        headers = self._headers_for(model, request, "application/json")
-        try:
-            async with asyncio.timeout(timeout_s):
-                body = await self._whole_body(model, payload, headers)
-        except TimeoutError as error:
-            raise self._faults.timed_out(timeout_s, model.name) from error
+        headers = self._headers_for(model, request.headers, "application/json")
         return completion_of(
-            json_object(body, provider=self.name, model=model.name),
+            await self._object(self._transport, model, payload, headers, timeout_s),
+            request,
+            latency_s=time.monotonic() - started,
+            provider=self.name,
+            model=model.name,
+            secrets=self._secrets,
+        )
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """Raises ProviderError; see `upstream_errors` for which status is which."""
+        started = time.monotonic()
+        payload = _json(model, {**request.params, "model": model.id, "input": request.input})
+        headers = self._headers_for(model, {}, "application/json")
+        return embeddings_of(
+            await self._object(self._embedding_transport, model, payload, headers, timeout_s),
             request,
             latency_s=time.monotonic() - started,
             provider=self.name,
@@ -136,7 +149,7 @@ class OpenAIProvider:
         """
         began = asyncio.get_running_loop().time()
         payload = self._payload(model, request, stream=True)
-        headers = self._headers_for(model, request, "text/event-stream")
+        headers = self._headers_for(model, request.headers, "text/event-stream")
         reader = BlockReader(
             request,
             provider=self.name,
@@ -146,7 +159,7 @@ class OpenAIProvider:
         )
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._answer(model, payload, headers, "event-stream")
+                answer = await self._answer(self._transport, model, payload, headers, "event-stream")
         except TimeoutError as error:
             raise self._faults.timed_out(timeout_s, model.name) from error
         return await EventStream(
@@ -162,24 +175,20 @@ class OpenAIProvider:
     async def aclose(self) -> None:
         """Close every connection. The provider may be used again."""
         await self._transport.aclose()
+        await self._embedding_transport.aclose()
 
     def _payload(self, model: Model, request: Request, *, stream: bool) -> bytes:
-        body: dict[str, Any] = {**request.params, "model": model.id, "messages": request.messages}
+        params = params_for(model, request.params)
+        body: dict[str, Any] = {**params, "model": model.id, "messages": request.messages}
         if stream:
             body["stream"] = True
             if self._stream_usage:
                 body["stream_options"] = {"include_usage": True}
-        try:
-            return orjson.dumps(body)
-        except TypeError as error:
-            raise ProviderRequestError(
-                f"the request for model {model.name!r} cannot be written as JSON: {error}",
-                model=model.name,
-            ) from error
+        return _json(model, body)
 
-    def _headers_for(self, model: Model, request: Request, accept: str) -> Mapping[str, str]:
+    def _headers_for(self, model: Model, asked: Mapping[str, str], accept: str) -> Mapping[str, str]:
         headers = {"Accept": accept, **trace_headers(), **self._headers}
-        for name, value in request.headers.items():
+        for name, value in asked.items():
             if name.lower() in self._fixed:
                 continue
             if not (_HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()):
@@ -191,8 +200,26 @@ class OpenAIProvider:
             headers[name] = value
         return headers
 
-    async def _whole_body(self, model: Model, payload: bytes, headers: Mapping[str, str]) -> bytes:
-        answer = await self._answer(model, payload, headers, "json")
+    async def _object(
+        self,
+        transport: Transport,
+        model: Model,
+        payload: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float | None,
+    ) -> Mapping[str, Any]:
+        """The JSON object that the upstream answers with."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                body = await self._whole_body(transport, model, payload, headers)
+        except TimeoutError as error:
+            raise self._faults.timed_out(timeout_s, model.name) from error
+        return json_object(body, provider=self.name, model=model.name)
+
+    async def _whole_body(
+        self, transport: Transport, model: Model, payload: bytes, headers: Mapping[str, str]
+    ) -> bytes:
+        answer = await self._answer(transport, model, payload, headers, "json")
         try:
             promised = answer.headers.get("Content-Length", "")
             if promised.isdecimal() and int(promised) > self._max_body_bytes:
@@ -207,9 +234,11 @@ class OpenAIProvider:
         finally:
             answer.hang_up()
 
-    async def _answer(self, model: Model, payload: bytes, headers: Mapping[str, str], wanted: str) -> Answer:
+    async def _answer(
+        self, transport: Transport, model: Model, payload: bytes, headers: Mapping[str, str], wanted: str
+    ) -> Answer:
         """The upstream's 200 answer of the wanted type, to be read by the caller."""
-        answer = await self._transport.post(payload, headers, model.name)
+        answer = await transport.post(payload, headers, model.name)
         try:
             if answer.status != 200:
                 raise await self._refusal(answer, model)
@@ -241,25 +270,18 @@ class OpenAIProvider:
         )
 
 
-def _addresses(name: str, base_url: str) -> tuple[str, str]:
-    """The endpoint as errors show it (no path, no query) and the URL of chat completions."""
+def _json(model: Model, body: Mapping[str, Any]) -> bytes:
     try:
-        parts = urlsplit(base_url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or "@" in parts.netloc:
-        raise ConfigurationError(
-            f"provider {name!r}: base_url must be an http(s) URL without a user or password in it, such as"
-            " 'https://api.openai.com/v1'; a key goes into api_key",
-            param="base_url",
-        )
-    path = parts.path.rstrip("/") + "/chat/completions"
-    return f"{parts.scheme}://{parts.netloc}", urlunsplit(parts._replace(path=path, fragment=""))
+        return orjson.dumps(body)
+    except TypeError as error:
+        raise ProviderRequestError(
+            f"the request for model {model.name!r} cannot be written as JSON: {error}",
+            model=model.name,
+        ) from error
 
 
 def _transport(
-    url: str, faults: Faults, connect_timeout_s: float, trust_env: bool, name: TransportName
+    name: TransportName, faults: Faults, connect_timeout_s: float, trust_env: bool, url: str
 ) -> Transport:
     if name == "native" and not trust_env:
         from .native_transport import NativeTransport

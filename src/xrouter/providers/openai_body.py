@@ -8,10 +8,23 @@ from typing import Any
 
 import orjson
 
+from ..catalog.model import Model
 from ..errors import ProviderResponseError
-from ..messages import Chunk, Completion, Request
+from ..messages import Chunk, Completion, Request, Usage
+from .embedder import EmbeddingRequest, Embeddings
 from .upstream_errors import error_of_object
 from .usage import estimate_usage, usage_object, usage_of
+
+
+def params_for(model: Model, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The client's fields, with `max_tokens` under the one name that OpenAI's own reasoning models take.
+
+    A client of the policy, or of an API where the limit has another name, cannot know which model will read it.
+    """
+    if model.provider != "openai" or not model.reasoning or "max_tokens" not in params:
+        return params
+    limit = {"max_completion_tokens": params["max_tokens"]}
+    return {**limit, **{name: value for name, value in params.items() if name != "max_tokens"}}
 
 
 def json_object(body: bytes, *, provider: str, model: str) -> Mapping[str, Any]:
@@ -63,6 +76,31 @@ def completion_of(
         latency_s=latency_s,
         raw=body,
     )
+
+
+def embeddings_of(
+    body: Mapping[str, Any],
+    request: EmbeddingRequest,
+    *,
+    latency_s: float,
+    provider: str,
+    model: str,
+    secrets: Iterable[str] = (),
+) -> Embeddings:
+    """A list of embeddings; usage that is missing is taken at its bound.
+
+    Raises ProviderResponseError for a body without them, ProviderError for an error object.
+    """
+    if body.get("error"):
+        raise error_of_object(body["error"], provider=provider, model=model, secrets=secrets)
+    if not isinstance(body.get("data"), list):
+        raise ProviderResponseError(
+            f"provider {provider!r} sent an answer without a list of embeddings for model {model!r}",
+            model=model,
+        )
+    counted = body.get("usage")
+    usage = usage_of({**counted, "completion_tokens": 0}) if isinstance(counted, Mapping) else None
+    return Embeddings(body, usage or Usage(request.bound_tokens, estimated=True), latency_s)
 
 
 class StreamReader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..catalog.model import Model
 from ..errors import ConfigurationError, ModelNotFoundError
@@ -16,23 +16,25 @@ class Pool:
     """Models in a fixed order and their providers. `notice` is said to users first (a simulated pool says so).
 
     routes: by model name, what is asked in place of its provider: a choice among endpoints, hedged calls.
+    embedders: models that give embeddings. They are served by name and no part of what a policy chooses from.
     """
 
     models: tuple[Model, ...]
     providers: Mapping[str, Provider]
     notice: str | None = None
     routes: Mapping[str, Provider] = field(default_factory=dict)
+    embedders: tuple[Model, ...] = ()
     _by_name: Mapping[str, Model] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {model.name: model for model in self.models})
         if not self.models:
             raise ConfigurationError("the pool is empty: set a provider's API key or add a model")
-        names = [model.name for model in self.models]
+        names = [model.name for model in (*self.models, *self.embedders)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigurationError(f"the pool names these models twice: {', '.join(twice)}")
-        for model in self.models:
+        for model in (*self.models, *self.embedders):
             if model.name not in self.routes and model.provider not in self.providers:
                 raise ConfigurationError(
                     f"model {model.name!r} names provider {model.provider!r}, which the pool lacks"
@@ -56,6 +58,16 @@ class Pool:
             param="model",
         )
 
+    def embedder(self, name: str) -> Model:
+        """Raises ModelNotFoundError for a name that is no embedding model of this pool."""
+        for model in self.embedders:
+            if model.name == name:
+                return model
+        known = ", ".join(model.name for model in self.embedders) or "none"
+        raise ModelNotFoundError(
+            f"model {name!r} is no embedding model of this pool; it has {known}", param="model"
+        )
+
     def provider_of(self, model: Model) -> Provider:
         route = self.routes.get(model.name)
         return self.providers[model.provider] if route is None else route
@@ -71,7 +83,7 @@ class Pool:
 
     def restricted_to(self, names: Sequence[str]) -> Pool:
         """The same pool with only these models, in this order."""
-        return Pool(tuple(self[name] for name in names), self.providers, self.notice, self.routes)
+        return replace(self, models=tuple(self[name] for name in names))
 
     @property
     def reference(self) -> Model:

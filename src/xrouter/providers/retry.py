@@ -11,13 +11,17 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from ..catalog.model import Model
 from ..errors import ModelCoolingError, ProviderError, ProviderTimeoutError
 from ..messages import Chunk, Completion, Request, SideCall, Usage
+from .embedder import EmbeddingRequest, Embeddings, embedder_of
 from .health import Health, health_of
 from .provider import Provider
 from .streams import BlockStream, chunks_of, open_stream
+
+T = TypeVar("T")
 
 
 class RetryingProvider:
@@ -56,27 +60,25 @@ class RetryingProvider:
         return health_of(self.inner, model)
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
-        if timeout_s is None:
-            return await self._completion(model, request)
-        try:
-            # Not handed down: that a caller is in a hurry does not speak against the endpoint.
-            async with asyncio.timeout(timeout_s):
-                return await self._completion(model, request)
-        except TimeoutError as error:
-            raise ProviderTimeoutError(
-                f"model {model.name!r} did not answer within {timeout_s:g} s", model=model.name
-            ) from error
+        """Raises ProviderError once every attempt has failed."""
+        return await self._within(
+            timeout_s, model, lambda: self.inner.complete(model, request), request.side_calls
+        )
+
+    async def embed(
+        self, model: Model, request: EmbeddingRequest, *, timeout_s: float | None = None
+    ) -> Embeddings:
+        """As `complete`; ProviderRequestError where the endpoint is of a kind that gives no embeddings."""
+        inner = embedder_of(self.inner, model)
+        return await self._within(timeout_s, model, lambda: inner.embed(model, request))
 
     async def open(self, model: Model, request: Request, *, timeout_s: float | None = None) -> BlockStream:
         """Raises ProviderError once every attempt has failed."""
-        attempt = 0
-        while True:
-            try:
-                return await open_stream(self.inner, model, request, timeout_s=timeout_s)
-            except ProviderError as error:
-                delay_s = self._delay_or_raise(model, request, error, attempt)
-            await self._sleep(delay_s)
-            attempt += 1
+        return await self._retried(
+            model,
+            lambda: open_stream(self.inner, model, request, timeout_s=timeout_s),
+            request.side_calls,
+        )
 
     def stream(
         self, model: Model, request: Request, *, timeout_s: float | None = None
@@ -87,17 +89,39 @@ class RetryingProvider:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
-    async def _completion(self, model: Model, request: Request) -> Completion:
+    async def _within(
+        self,
+        timeout_s: float | None,
+        model: Model,
+        ask: Callable[[], Awaitable[T]],
+        side_calls: list[SideCall] | None = None,
+    ) -> T:
+        if timeout_s is None:
+            return await self._retried(model, ask, side_calls)
+        try:
+            # Not handed down: that a caller is in a hurry does not speak against the endpoint.
+            async with asyncio.timeout(timeout_s):
+                return await self._retried(model, ask, side_calls)
+        except TimeoutError as error:
+            raise ProviderTimeoutError(
+                f"model {model.name!r} did not answer within {timeout_s:g} s", model=model.name
+            ) from error
+
+    async def _retried(
+        self, model: Model, ask: Callable[[], Awaitable[T]], side_calls: list[SideCall] | None
+    ) -> T:
         attempt = 0
         while True:
             try:
-                return await self.inner.complete(model, request)
+                return await ask()
             except ProviderError as error:
-                delay_s = self._delay_or_raise(model, request, error, attempt)
+                delay_s = self._delay_or_raise(model, error, attempt)
+                if isinstance(error.usage, Usage) and side_calls is not None:
+                    side_calls.append(SideCall(error.usage, 0.0, error.message, error.endpoint))
             await self._sleep(delay_s)
             attempt += 1
 
-    def _delay_or_raise(self, model: Model, request: Request, error: ProviderError, attempt: int) -> float:
+    def _delay_or_raise(self, model: Model, error: ProviderError, attempt: int) -> float:
         """Seconds to wait before the next attempt; raises `error` when there is to be none."""
         asked = error.retry_after_s
         waiting = attempt > 0 and isinstance(
@@ -112,8 +136,6 @@ class RetryingProvider:
             raise error
         if self.on_retry is not None:
             self.on_retry(model.name)
-        if isinstance(error.usage, Usage) and request.side_calls is not None:
-            request.side_calls.append(SideCall(error.usage, 0.0, error.message, error.endpoint))
         if asked is not None:
             return asked + self._uniform(0.0, self._base_delay_s)
         return self._uniform(0.0, min(self._max_delay_s, self._base_delay_s * 2.0**attempt))

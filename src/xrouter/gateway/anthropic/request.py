@@ -32,7 +32,8 @@ from .tools import tool_fields
 TOKENS_PER_IMAGE = 1_600
 """About what an image of the largest size that is not scaled down costs in Anthropic's own count."""
 
-MEDIUM_EFFORT_FROM, HIGH_EFFORT_FROM = 4_096, 16_384
+MEDIUM_EFFORT_FROM = 4_096
+HIGH_EFFORT_FROM = 16_384
 """Thinking budgets, in tokens, from which on a medium and a high reasoning effort are asked for."""
 
 

@@ -1,0 +1,136 @@
+"""POST /v1/embeddings: from the first byte of a request to the last of its answer.
+
+identify the caller -> controls -> admission (limits, budgets) -> the call, booked -> reply
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ..accounts.admission import Admission
+from ..accounts.caller import Caller
+from ..episodes.booking import Attribution
+from ..errors import LedgerError, RequestError, ServerStoppingError
+from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
+from ..messages import Usage
+from ..observability.record import RequestRecord
+from ..trace_context import current_trace
+from .asgi import Receive, Reply, Scope, read_body, until_disconnect
+from .client_key import bearer
+from .controls import Controls, read_controls
+from .embeddings import Embedded, EmbeddingCall, embed, embedding_list, parse_embeddings, worst_cost
+from .reply import dollars
+from .response_headers import budget_headers
+from .services import Services
+
+_TAKEN = ("max_cost_usd", "deadline_s")
+"""Wishes that mean something for a single call of a named model."""
+
+
+class EmbeddingEndpoint:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
+        """A handler of the gateway's. Raises XRouterError before the first byte."""
+        if self._services.drain.draining:
+            raise ServerStoppingError("this gateway is draining: ask another")
+        body = await read_body(scope, receive, self._services.router.settings.max_body_bytes)
+        call = parse_embeddings(body)
+
+        async def answer() -> None:
+            with self._services.router.under_way():
+                await self._answer(call, scope, reply, record)
+
+        await until_disconnect(answer(), receive)
+
+    async def _answer(
+        self, call: EmbeddingCall, connection: Scope, reply: Reply, record: RequestRecord
+    ) -> None:
+        started = time.monotonic()
+        caller = await self._services.gate.identify(bearer(connection))
+        record.model, record.key_id = call.model, caller.key_id
+        controls = read_controls(call.options, connection)
+        one = _One(self._services, controls, caller, record)
+        try:
+            done = await one.ask(call)
+        except RequestError as error:
+            raise controls.named(error) from error
+        record.upstream_s = done.embeddings.latency_s
+        overhead_s = max(0.0, time.monotonic() - started - done.embeddings.latency_s)
+        headers = {
+            "x-xrouter-route": done.entry.route,
+            "x-xrouter-model": done.entry.route,
+            "x-xrouter-cost-usd": dollars(done.entry.cost_usd),
+            "x-xrouter-overhead-ms": f"{1000 * overhead_s:.2f}",
+            **one.headers,
+        }
+        await reply.json(200, embedding_list(done), headers)
+
+
+class _One:
+    """One request under way. `headers`: what is left of the caller's budgets, once the call is booked."""
+
+    def __init__(self, services: Services, controls: Controls, caller: Caller, record: RequestRecord) -> None:
+        self.headers: dict[str, str] = {}
+        self._services = services
+        self._controls = controls
+        self._caller = caller
+        self._record = record
+
+    async def ask(self, call: EmbeddingCall) -> Embedded:
+        controls, router = self._controls, self._services.router
+        model = router.pool.embedder(call.model)
+        for wish in controls.wishes:
+            if wish not in _TAKEN:
+                raise RequestError(f"{wish} steers a policy, and embeddings have none", param=wish)
+        preference = router.preference(**controls.wishes)
+        if controls.dry_run:
+            raise RequestError(
+                "dry_run is not served for embeddings: there is nothing to plan", param="dry_run"
+            )
+        worst = worst_cost(model, call.request)
+        admission = await self._services.gate.admit(
+            self._caller,
+            (model.name,),
+            worst_cost_usd=worst,
+            least_cost_usd=worst,
+            prompt_tokens=call.request.expected_tokens,
+            tags=controls.tags,
+        )
+        try:
+            return await embed(
+                router,
+                call,
+                max_cost_usd=preference.max_cost_usd,
+                timeout_s=preference.deadline_s,
+                attribution=self._attribution(admission),
+            )
+        except LedgerError:
+            # Nobody knows what is in the books: what was set aside stays so until it lapses.
+            raise
+        except BaseException:
+            await admission.release()
+            raise
+
+    def _attribution(self, admission: Admission) -> Attribution:
+        trace = current_trace()
+
+        async def settled(entry: EpisodeEntry, calls: Sequence[CallEntry], spent: Sequence[Spent]) -> None:
+            usage = sum((call.usage for call in calls), Usage())
+            self._record.usage, self._record.cost_usd = usage, entry.cost_usd
+            self._record.route = entry.route
+            self.headers.update(budget_headers(admission, spent))
+            await admission.settle(spent, usage.total_tokens)
+
+        return Attribution(
+            key_id=self._caller.key_id,
+            user=self._caller.user,
+            team=self._caller.team,
+            tags=admission.tags,
+            session=self._controls.session,
+            trace_id=None if trace is None else trace.trace_id,
+            scopes=admission.scopes,
+            settled=settled,
+        )
