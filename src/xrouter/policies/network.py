@@ -266,9 +266,7 @@ class NetworkPolicy:
     def _decide_one(self, text_BD: Floats, states: States) -> Choices:
         """`decide_batch` of a batch of one."""
         familiar_B = self.familiar_B(text_BD)
-        text_D: Floats = text_BD[0]
-        if not familiar_B[0]:
-            text_D = np.broadcast_to(self.profiles.typical_D, text_D.shape).astype(np.float64)
+        text_D: Floats = text_BD[0] if familiar_B[0] else self.profiles.typical_D.astype(np.float64)
         if self._single is None or self._single.parameters is not self.parameters:
             self._single = SingleNetwork(self.parameters)
         choice = decide_one(self._single, self.payoff, self.pool_profile(states.models), text_D, states)
