@@ -16,7 +16,7 @@ from ..policies.calibration import SITUATIONS, Lines, as_stated, situation_B
 from ..policies.features import Prior
 from ..policies.network import NetworkPolicy
 from ..policies.odds import logit, sigmoid
-from ..policies.states import Bools, Floats, Ints, States
+from ..policies.states import Bools, Choices, Floats, Ints, States
 from ..tasks.replay import Replay
 from .episodes import TrainingSet
 
@@ -71,6 +71,10 @@ class _Honest(NetworkPolicy):
 
     def familiar_B(self, text_BD: Floats) -> Bools:
         return np.ones(len(text_BD), bool)
+
+    def decide(self, text_BD: Floats, states: States) -> Choices:
+        # One row on its own would go by the profiles.
+        return self.decide_batch(text_BD, states)
 
     def _prior(self, text_BD: Floats, familiar_B: Bools, states: States) -> Prior:
         query_B: Ints = text_BD[:, 0].astype(np.int64)
