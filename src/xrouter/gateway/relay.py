@@ -21,6 +21,9 @@ from .api import Translator
 from .asgi import Reply
 from .reply import chat_completion, completion_id, dollars, xrouter_object
 
+_OURS = ("usage", "xrouter")
+"""Fields of the last chunk that no upstream writes."""
+
 
 class Relay:
     """Passes chunks to the client under our id and the pool's name for the model. A `Sink`.
@@ -76,7 +79,7 @@ class Relay:
         if not choices:
             return b""  # the upstream's usage chunk: ours comes at the end
         ready, self._held = self._held, None
-        mine = {name: value for name, value in data.items() if name != "usage"} | self._head
+        mine = {name: value for name, value in data.items() if name not in _OURS} | self._head
         if any(choice.get("finish_reason") for choice in choices):
             self._held = mine
             mine = {}
