@@ -108,7 +108,7 @@ class Connection(HttpToolsProtocol):
         """What cannot be parsed. uvicorn calls it; where an answer is on its way the connection just ends."""
         if self._refused:
             return
-        self._refuse(400, "invalid_http", "this is not a valid HTTP/1.1 request")
+        self._refuse(400, "invalid_http", "this is no valid HTTP request")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
