@@ -54,7 +54,8 @@ class Relay:
         if not self._reply.started:
             self._begin(model, block)
             await self._reply.start(self._translator, {**self._headers, "x-xrouter-route": model.name})
-        if self._renaming is not None and not block.finished and block.usage is None:
+        plain = self._renaming is not None and not block.finished and block.usage is None
+        if plain and not any("xrouter" in data for data, _ in block.pieces):
             await self._reply.write(self._renamed(block.raw))
             return
         events = b"".join([self._translated(data) for data, _ in block.pieces])
