@@ -28,6 +28,7 @@ XRouterError
 ├── CheckpointError           a policy file that cannot be loaded
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
+│   └── BooksClosedError      it could not be written a moment ago, so nobody is asked anything (503)
 ├── GuardrailError            a guardrail failed or took too long, and such requests are to be refused (500)
 ├── StateError                the shared state could not be reached (503)
 ├── AccountsError             the store of keys and budgets could not be read or written (503)
@@ -241,6 +242,11 @@ class DataError(XRouterError):
 
 class LedgerError(XRouterError):
     code = "ledger_error"
+
+
+class BooksClosedError(LedgerError):
+    status = 503
+    code = "ledger_unavailable"
 
 
 class GuardrailError(XRouterError):

@@ -28,6 +28,11 @@ def text_of(content: Any) -> str:
     return ""
 
 
+def arguments_text(value: Any) -> str:
+    """The arguments of a tool call as JSON text; some upstreams give them as an object instead."""
+    return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A chat request: the conversation and every other body field (`params`) as the client sent it.
@@ -89,12 +94,13 @@ class Request:
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The client's own output limit, under either of OpenAI's names for it."""
-        for name in ("max_completion_tokens", "max_tokens"):
-            value = self.params.get(name)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-        return None
+        """The client's own output limit, under either of OpenAI's names for it.
+
+        Of both the larger: which of them a model heeds is its own affair.
+        """
+        given = (self.params.get(name) for name in ("max_completion_tokens", "max_tokens"))
+        limits = [value for value in given if isinstance(value, int) and not isinstance(value, bool)]
+        return max(limits, default=None)
 
     def with_system_prompt(self, prompt: str) -> Request:
         """This request with `prompt` put before the conversation; the user's own system prompt stays."""

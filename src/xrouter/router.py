@@ -6,6 +6,7 @@ Router.answer -> Preference -> rollout(policy, environment) -> ledger -> Answer
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from .episodes.environment import Environment
 from .episodes.episode import Episode, Preference
 from .episodes.planning import Plan, planned
 from .episodes.streaming import Sink
-from .errors import RequestError
+from .errors import BooksClosedError, LedgerError, RequestError
 from .ledger.ledger import CallEntry, EpisodeEntry, Ledger
 from .messages import Message, Request
 from .policies.policy import Policy
@@ -33,6 +34,11 @@ from .providers.pool import Pool
 from .rollout import OnDecided, rollout
 from .settings import Settings, load_settings
 from .wishes import preference
+
+logger = logging.getLogger("xrouter.router")
+
+BOOKS_RETRY_S = 1.0
+"""Once rows could not be written, one request in so many seconds tries again; the others are refused."""
 
 _GATEWAY_FIELDS = ("model", "messages", "stream", "stream_options")
 
@@ -70,6 +76,7 @@ class Router:
         """Told the seconds from handing rows to the ledger until they are durable."""
         self._answering: set[asyncio.Task[Any]] = set()
         self._bookings: set[asyncio.Task[None]] = set()
+        self._books_retry_at: float | None = None
 
     def answer(
         self,
@@ -157,8 +164,10 @@ class Router:
 
         policy: decides in place of the router's own. scope: the models that may be asked. sink: takes an answer that
         is handed over while the model writes it.
-        Raises RequestError where no model may or can take the request.
+        Raises RequestError where no model may or can take the request, BooksClosedError where its rows could
+        probably not be written: nobody is asked then.
         """
+        self._check_books()
         policy = policy or self.policy
         environment = self.environment(
             request, preference, scope, sink=sink, warm_tokens=warm_tokens, episode_id=episode_id
@@ -253,11 +262,29 @@ class Router:
         self, entry: EpisodeEntry, calls: Sequence[CallEntry], attribution: Attribution
     ) -> None:
         started = time.perf_counter()
-        spent = await self.ledger.book(entry, calls, attribution.scopes)
+        try:
+            spent = await self.ledger.book(entry, calls, attribution.scopes)
+        except LedgerError as error:
+            self._books_retry_at = time.monotonic() + BOOKS_RETRY_S
+            logger.error(
+                "episode %s, %s USD, is not in the books: %s", entry.episode_id, entry.cost_usd, error
+            )
+            raise
+        self._books_retry_at = None
         if self.on_committed is not None:
             self.on_committed(time.perf_counter() - started)
         if attribution.settled is not None:
             await attribution.settled(entry, calls, spent)
+
+    def _check_books(self) -> None:
+        if self._books_retry_at is None:
+            return
+        now = time.monotonic()
+        if now < self._books_retry_at:
+            raise BooksClosedError(
+                "the books could not be written a moment ago, so no model is asked: try again"
+            )
+        self._books_retry_at = now + BOOKS_RETRY_S
 
     def preference(self, **wants: Any) -> Preference:
         """What the caller wants, with the settings' defaults and limits; see `wishes.preference`."""

@@ -24,6 +24,7 @@ from .answers import comparable_answer, marked_answer
 from .call_answers import answer_where_offered, offers_functions
 from .cost import estimate_prompt_tokens
 from .episode import Call, Response
+from .plausible import believed
 from .response_flaws import Flaw, flaws, leaves_no_answer
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,9 @@ async def _ask(call: PlannedCall, pool: Pool, turn: int) -> Response:
 
 
 def good_response(call: PlannedCall, turn: int, completion: Completion) -> Response:
+    usage = believed(completion.usage, call.model, call.request)
+    if usage is not completion.usage:
+        completion = replace(completion, usage=usage)
     found = flaws(call.unlimited or call.request, completion)
     return Response(
         call_id=call.call_id,
@@ -120,8 +124,8 @@ def good_response(call: PlannedCall, turn: int, completion: Completion) -> Respo
         turn=turn,
         completion=completion,
         answer=_answer(call.request, completion, found),
-        usage=completion.usage,
-        cost_usd=call.model.price_at(completion.endpoint).cost(completion.usage),
+        usage=usage,
+        cost_usd=call.model.price_at(completion.endpoint).cost(usage),
         latency_s=completion.latency_s,
         flaws=found,
     )
@@ -147,6 +151,7 @@ def _answer(request: Request, completion: Completion, found: frozenset[Flaw]) ->
 def failed_response(
     call: PlannedCall, turn: int, usage: Usage, latency_s: float, fault: ProviderError
 ) -> Response:
+    usage = believed(usage, call.model, call.request)
     return Response(
         call_id=call.call_id,
         model=call.model.name,

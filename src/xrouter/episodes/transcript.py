@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..messages import Block, Completion, Usage
+from ..messages import Block, Completion, Usage, arguments_text
 
 
 class Transcript:
@@ -47,7 +47,7 @@ class Transcript:
         )
         call["id"] = call["id"] or piece.get("id")
         call["function"]["name"] = call["function"]["name"] or function.get("name")
-        call["function"]["arguments"] += function.get("arguments") or ""
+        call["function"]["arguments"] += arguments_text(function.get("arguments"))
 
     def completion(self, usage: Usage, latency_s: float, endpoint: str | None = None) -> Completion:
         """usage: of the whole stream."""

@@ -1,6 +1,6 @@
 """One exchange: from a checked request to the last byte of its answer.
 
-    identify the caller -> controls -> who decides -> admission (limits, budgets) -> cache -> episode -> reply
+    controls -> who decides -> admission (limits, budgets) -> cache -> episode -> reply
 
 An admission ends exactly once: settled with what the ledger booked, or released where nothing was spent.
 """
@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from ..accounts.admission import Admission
 from ..accounts.caller import Caller
@@ -21,7 +22,7 @@ from ..caching.entry import Hit
 from ..caching.question import Question
 from ..episodes.booking import Attribution, route_of, stored_answer_entry
 from ..episodes.cost import estimate_prompt_tokens
-from ..errors import LedgerError, RequestError
+from ..errors import BooksClosedError, LedgerError, RequestError
 from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
 from ..messages import Usage
 from ..observability.record import RequestRecord
@@ -30,7 +31,6 @@ from .api import Exchange
 from .asgi import Reply, header
 from .asgi import Scope as Connection
 from .assignment import Assignment, assign
-from .client_key import bearer
 from .controls import Controls, read_controls
 from .relay import Relay
 from .reply import chat_completion, plan_object, stored_completion
@@ -48,13 +48,16 @@ class Answering:
         self._router = services.router
 
     async def answer(
-        self, exchange: Exchange, connection: Connection, reply: Reply, record: RequestRecord
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        connection: Connection,
+        reply: Reply,
+        record: RequestRecord,
     ) -> None:
         """Send the answer. Raises XRouterError before the first byte or, for a stream, in the middle."""
         services, chat = self._services, exchange.chat
         record.model, record.stream = chat.model, chat.stream
-        caller = await services.gate.identify(bearer(connection))
-        record.key_id = caller.key_id
         controls = read_controls(chat.options, connection)
         if services.guardrails.checks_requests:
             chat = replace(chat, request=await services.guardrails.before(chat.request))
@@ -98,17 +101,19 @@ class _One:
         if name is not None:
             self._chat = chat = replace(chat, request=replace(chat.request, affinity=f"{self._owner}/{name}"))
         assignment = assign(self._router, chat, controls, self._caller, session)
-        if controls.dry_run:
-            await self._plan(assignment)
-            return
+        worst_usd = assignment.worst_cost_usd(self._router, chat.request)
         admission = await gate.admit(
             self._caller,
             assignment.models,
-            worst_cost_usd=assignment.worst_cost_usd(self._router, chat.request),
-            prompt_tokens=estimate_prompt_tokens(chat.request),
+            worst_cost_usd=Decimal(0) if controls.dry_run else worst_usd,
+            prompt_tokens=0 if controls.dry_run else estimate_prompt_tokens(chat.request),
             tags=controls.tags,
         )
         try:
+            if controls.dry_run:
+                await self._plan(assignment)
+                await admission.release()
+                return
             assignment = assignment.capped(admission.max_cost_usd)
             control = cache_control(_text(header(connection, b"cache-control")), controls.cache)
             question = self._question(assignment)
@@ -122,6 +127,9 @@ class _One:
                     answer = await self._ask(assignment, admission, asking)
                     if name is not None and answer.episode.answer_from is not None:
                         await self._services.sessions.write(self._owner, name, _session(answer))
+        except BooksClosedError:
+            await admission.release()
+            raise
         except LedgerError:
             # Nobody knows what is in the books: what was set aside stays so until it lapses.
             raise

@@ -49,6 +49,7 @@ from .asgi import (
     until_disconnect,
 )
 from .chat_api import CHAT
+from .client_key import bearer
 from .embedding_endpoint import EmbeddingEndpoint
 from .operations import Operations
 from .responses.api import RESPONSES
@@ -182,12 +183,15 @@ class Gateway:
     async def _answer(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         if self.services.drain.draining:
             raise ServerStoppingError("this gateway is draining: ask another")
+        # Before its body is read: nobody without a key makes the gateway hold one.
+        caller = await self.services.gate.identify(bearer(scope))
+        record.key_id = caller.key_id
         body = await read_body(scope, receive, self.services.router.settings.max_body_bytes)
         exchange = APIS[scope["path"]].parse(body)
 
         async def answer() -> None:
             with self.services.router.under_way():
-                await self._answering.answer(exchange, scope, reply, record)
+                await self._answering.answer(exchange, caller, scope, reply, record)
 
         await until_disconnect(answer(), receive)
 

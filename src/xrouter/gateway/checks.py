@@ -8,9 +8,7 @@ from typing import Any
 import orjson
 
 from ..errors import RequestError
-
-MAX_DEPTH = 100
-"""Deepest nesting of arrays and objects taken in a body: more than any tool schema needs."""
+from ..providers.shape import MAX_DEPTH, deeper_than
 
 Accepts = Callable[[Any], bool]
 Checks = Mapping[str, tuple[Accepts, str]]
@@ -25,7 +23,7 @@ def decode(body: bytes) -> dict[str, Any]:
         raise RequestError(f"the body is not JSON in UTF-8: {error}") from error
     if not isinstance(data, dict):
         raise RequestError(f"the body must be a JSON object, got {shown(data)}")
-    if _deeper_than(MAX_DEPTH, data):
+    if deeper_than(MAX_DEPTH, data):
         raise RequestError(f"the body is nested deeper than {MAX_DEPTH} levels")
     return data
 
@@ -99,17 +97,3 @@ def list_of(kind: type) -> Accepts:
 def text(value: Any) -> bool:
     """A string that is not empty."""
     return isinstance(value, str) and value != ""
-
-
-def _deeper_than(limit: int, value: Any) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, (dict, list))
-        ]
-        if not level:
-            return False
-    return True

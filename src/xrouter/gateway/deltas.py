@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from ..messages import Usage, text_of
+from ..messages import Usage, arguments_text, text_of
 from ..providers.usage import usage_of
 
 
@@ -102,7 +100,7 @@ class ChunkReader:
                 self._call(piece, position),
                 piece.get("id") or "",
                 function.get("name") or "",
-                _arguments(function.get("arguments")),
+                arguments_text(function.get("arguments")),
             )
 
     def _call(self, piece: Mapping[str, Any], position: int) -> int:
@@ -120,11 +118,6 @@ class ChunkReader:
                 break
         self._calls.append((index, call_id))
         return len(self._calls) - 1
-
-
-def _arguments(value: Any) -> str:
-    """Some upstreams give the arguments as an object instead of its text."""
-    return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
 
 
 def id_with(prefix: str, completion_id: str) -> str:

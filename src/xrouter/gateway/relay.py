@@ -21,6 +21,9 @@ from .api import Translator
 from .asgi import Reply
 from .reply import chat_completion, completion_id, dollars, xrouter_object
 
+_OURS = ("usage", "xrouter")
+"""Fields of the last chunk that no upstream writes."""
+
 
 class Relay:
     """Passes chunks to the client under our id and the pool's name for the model. A `Sink`.
@@ -51,7 +54,8 @@ class Relay:
         if not self._reply.started:
             self._begin(model, block)
             await self._reply.start(self._translator, {**self._headers, "x-xrouter-route": model.name})
-        if self._renaming is not None and not block.finished and block.usage is None:
+        plain = self._renaming is not None and not block.finished and block.usage is None
+        if plain and not any("xrouter" in data for data, _ in block.pieces):
             await self._reply.write(self._renamed(block.raw))
             return
         events = b"".join([self._translated(data) for data, _ in block.pieces])
@@ -76,7 +80,7 @@ class Relay:
         if not choices:
             return b""  # the upstream's usage chunk: ours comes at the end
         ready, self._held = self._held, None
-        mine = {name: value for name, value in data.items() if name != "usage"} | self._head
+        mine = {name: value for name, value in data.items() if name not in _OURS} | self._head
         if any(choice.get("finish_reason") for choice in choices):
             self._held = mine
             mine = {}

@@ -13,6 +13,22 @@ from ..errors import RequestError
 from ..messages import Request
 from .checks import Checks, check_fields, decode, integer, list_of, model_name, number, of, shown
 
+_ROUTES_ELSEWHERE = (
+    "api_base",
+    "api_key",
+    "base_url",
+    "custom_llm_provider",
+    "deployment_id",
+    "fallbacks",
+    "mock_response",
+    "models",
+    "plugins",
+    "provider",
+    "route",
+)
+"""Fields with which upstreams that route themselves (OpenRouter, LiteLLM's proxy) let a client choose who answers, with
+which key and at what price. Here that is for the pool, keys and budgets to say."""
+
 _OWN_FIELDS = ("model", "messages", "stream", "stream_options", "xrouter")
 
 
@@ -44,6 +60,12 @@ def chat_of(data: Mapping[str, Any]) -> Chat:
     for i, message in enumerate(messages):
         _check_content(f"messages[{i}].content", message)
     check_fields(data, _CHECKS)
+    for name in _ROUTES_ELSEWHERE:
+        if name in data:
+            raise RequestError(
+                f"{name} is not taken: who answers is decided here; xrouter.models narrows it down",
+                param=name,
+            )
     stream = bool(data.get("stream"))
     return Chat(
         model=model,
@@ -82,6 +104,11 @@ def _include_usage(options: Any, stream: bool) -> bool:
     return bool(include)
 
 
+def _usual_price(value: Any) -> bool:
+    """Faster tiers cost more than the prices that budgets count with."""
+    return isinstance(value, str) and value not in ("priority", "fast", "scale")
+
+
 def _stop(value: Any) -> bool:
     return isinstance(value, str) or list_of(str)(value)
 
@@ -106,6 +133,7 @@ _CHECKS: Checks = {
     "tool_choice": (of(str, dict), "a string or an object"),
     "parallel_tool_calls": (of(bool), "true or false"),
     "response_format": (of(dict), "an object"),
+    "service_tier": (_usual_price, "a tier at the usual price, such as 'auto', 'default' or 'flex'"),
     "user": (of(str), "a string"),
     "metadata": (of(dict), "an object"),
 }

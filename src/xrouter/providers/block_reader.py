@@ -15,7 +15,7 @@ import orjson
 
 from ..errors import ProviderError, ProviderResponseError
 from ..messages import Block, Chunk, Request, Usage
-from .openai_body import json_object
+from .openai_body import check_shape, json_object
 from .sse import DEFAULT_MAX_LINE_BYTES, SSEEvent, SSEParser
 from .tally import Tally
 from .upstream_errors import error_of_object
@@ -148,6 +148,7 @@ class BlockReader:
                     raise error_of_object(
                         data["error"], provider=self._provider, model=self._model, secrets=self._secrets
                     )
+                check_shape(data, provider=self._provider, model=self._model)
                 usage = usage_of(data["usage"]) if data.get("usage") else None
                 last_usage = usage or last_usage
                 finished = self.tally.add(data, usage) or finished

@@ -12,6 +12,7 @@ from ..catalog.model import Model
 from ..errors import ProviderResponseError
 from ..messages import Chunk, Completion, Request, Usage
 from .embedder import EmbeddingRequest, Embeddings
+from .shape import MAX_DEPTH, deeper_than, flaw
 from .upstream_errors import error_of_object
 from .usage import estimate_usage, usage_object, usage_of
 
@@ -42,7 +43,23 @@ def json_object(body: bytes, *, provider: str, model: str) -> Mapping[str, Any]:
             f" for model {model!r}",
             model=model,
         )
+    # Counting is cheap, and nearly nothing has so many.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and deeper_than(MAX_DEPTH, parsed):
+        raise ProviderResponseError(
+            f"provider {provider!r} sent JSON nested deeper than {MAX_DEPTH} levels for model {model!r}",
+            model=model,
+        )
     return parsed
+
+
+def check_shape(data: Mapping[str, Any], *, provider: str, model: str) -> None:
+    """Raises ProviderResponseError for a chat.completion object or chunk with a field of a wrong type."""
+    at = flaw(data)
+    if at is not None:
+        raise ProviderResponseError(
+            f"provider {provider!r} sent an answer whose {at} is of a wrong type for model {model!r}",
+            model=model,
+        )
 
 
 def completion_of(
@@ -60,6 +77,7 @@ def completion_of(
     """
     if body.get("error"):
         raise error_of_object(body["error"], provider=provider, model=model, secrets=secrets)
+    check_shape(body, provider=provider, model=model)
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
@@ -124,6 +142,7 @@ class StreamReader:
             raise error_of_object(
                 data["error"], provider=self._provider, model=self._model, secrets=self._secrets
             )
+        check_shape(data, provider=self._provider, model=self._model)
         usage = usage_of(data.get("usage"))
         self._usage_seen = self._usage_seen or usage is not None
         self._note(data)
