@@ -11,9 +11,13 @@ from serving_kit import ScriptedPolicy, ask_then_select, make_router, serving
 from upstream import MockUpstream
 
 from xrouter.episodes.episode import Call, CallModels
-from xrouter.errors import RequestError
+from xrouter.errors import RequestError, StateError
+from xrouter.gateway.app import Gateway
 from xrouter.gateway.controls import NOTHING, read_controls
+from xrouter.gateway.server import bind, running, url_of
+from xrouter.gateway.services import open_services
 from xrouter.router import Router
+from xrouter.state.memory import MemoryState
 
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
 
@@ -181,3 +185,21 @@ async def test_the_policy_is_told_whose_prompt_cache_is_warm(url: str, router: R
     await ask(url, {"xrouter": {"session": "b"}})
     warm = [observation.warm_tokens for observation in router.policy.seen[::2]]
     assert warm == [{}, {"small": 11}, {}]
+
+
+async def test_a_state_that_is_gone_costs_a_conversation_its_model_not_its_answer(
+    mock_upstream: MockUpstream,
+) -> None:
+    class Gone(MemoryState):
+        async def get(self, key: str) -> bytes | None:
+            raise StateError("nobody answers")
+
+        async def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
+            raise StateError("nobody answers")
+
+    router = make_router(mock_upstream.base_url)
+    listener = bind("127.0.0.1", 0)
+    async with running(Gateway(router, open_services(router, state=Gone())), listener):
+        for _ in range(2):
+            status, _, _ = await ask(url_of(listener), {"xrouter": {"session": "a"}})
+            assert status == 200

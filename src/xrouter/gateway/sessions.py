@@ -9,6 +9,7 @@ shown to it as `Observation.warm_tokens`.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,8 +17,11 @@ from typing import Any
 
 import orjson
 
+from ..errors import StateError
 from ..messages import Request
 from ..state.state import State
+
+logger = logging.getLogger("xrouter.gateway")
 
 WARM_S = 300.0
 """How long providers keep a prompt cached without use, in seconds: five minutes is what they state."""
@@ -40,13 +44,20 @@ class Session:
 
 
 class Sessions:
-    """Sessions in the shared state, apart for each key that asks (`owner`)."""
+    """Sessions in the shared state, apart for each key that asks (`owner`).
+
+    A state that cannot be reached costs a conversation its model, not its answer: the log says so.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     async def read(self, owner: str, session: str) -> Session | None:
-        value = await self._state.get(_key(owner, session))
+        try:
+            value = await self._state.get(_key(owner, session))
+        except StateError as error:
+            logger.warning("sessions: not read: %s", error)
+            return None
         if value is None:
             return None
         data: dict[str, Any] = orjson.loads(value)
@@ -54,7 +65,10 @@ class Sessions:
 
     async def write(self, owner: str, session: str, now: Session) -> None:
         value = orjson.dumps({"model": now.model, "prompt_tokens": now.prompt_tokens, "at": now.at})
-        await self._state.put(_key(owner, session), value, ttl_s=KEPT_S)
+        try:
+            await self._state.put(_key(owner, session), value, ttl_s=KEPT_S)
+        except StateError as error:
+            logger.warning("sessions: not written: %s", error)
 
 
 def awaits_tool_results(request: Request) -> bool:
