@@ -5,7 +5,7 @@
     POST /v1/messages           the same, as Anthropic's Messages; /v1/messages/count_tokens estimates
     POST /v1/embeddings         an embedding model by its name
     GET  /v1/models             what may be asked for
-    GET  /healthz /readyz /metrics, POST /drain
+    GET  /healthz /readyz /metrics /openapi.json, POST /drain
     /admin/...                  keys, users, teams, budgets and spending, for the administrator
 
 The last byte of an answer is sent only after its ledger rows are committed.
@@ -87,6 +87,7 @@ class Gateway:
             "/v1/models": ("GET", operations.models),
             "/healthz": ("GET", operations.health),
             "/readyz": ("GET", operations.readiness),
+            "/openapi.json": ("GET", operations.openapi),
             "/metrics": ("GET", operations.metrics),
             "/drain": ("POST", operations.drain),
         }
