@@ -28,8 +28,10 @@ from .contestants import NAMED, xrouter_toml
 from .processes import Launch, Server
 
 SPARE_FILES = 200
-RAMP_PER_S = 400
-CHUNKS = 30
+RAMP_PER_S = 150
+"""A stream must last longer than all of them take to open: `--streams` over this many seconds, or more."""
+
+CHUNKS = 16
 
 
 class Stream(asyncio.Protocol):
@@ -60,7 +62,7 @@ class Stream(asyncio.Protocol):
 
 
 async def clients(host: str, port: int, count: int) -> dict[str, int]:
-    """Opens the streams at RAMP_PER_S and waits for all of them. Prints "open" once all have begun."""
+    """Opens the streams at RAMP_PER_S and waits for all of them. Prints how many are open once all have begun."""
     body = json.dumps({"model": NAMED, "stream": True, "messages": [{"role": "user", "content": "Go on."}]})
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
     loop = asyncio.get_running_loop()
@@ -75,7 +77,7 @@ async def clients(host: str, port: int, count: int) -> dict[str, int]:
         await asyncio.sleep(max(0.0, started + number / RAMP_PER_S - loop.time()))
     while not all(stream.begun for stream in streams) and loop.time() - started < 300:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
-    print("open", flush=True)
+    print("open", sum(not closed.is_set() for closed in ends), flush=True)
     async with asyncio.timeout(600):
         for closed in ends:
             await closed.wait()
@@ -120,7 +122,8 @@ def run(streams: int, interval_s: float, folder: Path) -> str:
         ) as load:
             assert load.stdout is not None
             started = time.monotonic()
-            if load.stdout.readline() != "open\n":
+            word, _, at_once = load.stdout.readline().strip().partition(" ")
+            if word != "open":
                 raise RuntimeError("the clients could not open their streams")
             opened = time.monotonic() - started
             held = server.rss_mb()
@@ -135,7 +138,7 @@ def run(streams: int, interval_s: float, folder: Path) -> str:
     lines = [
         f"asked for {streams} streams; {count} opened"
         + ("" if count == streams else f" (ulimit -n is {hard})"),
-        f"all were open after {opened:.0f} s; {CHUNKS} chunks each, one every {interval_s:g} s",
+        f"{at_once} were open at once after {opened:.0f} s; {CHUNKS} chunks each, one every {interval_s:g} s",
         f"memory: {idle:.0f} MB idle, {held:.0f} MB with all open, {after:.0f} MB after",
         f"each stream: {(held - idle) * 1000 / count:.1f} kB; CPU while they ran: {100 * busy:.0f} % of a core",
         f"begun {result['begun']}, whole {result['whole']}, with every chunk {result['all chunks']}",
@@ -152,7 +155,7 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=10_000)
-    parser.add_argument("--interval-s", type=float, default=3.0)
+    parser.add_argument("--interval-s", type=float, default=15.0, help="between the chunks of a stream")
     parser.add_argument("--clients", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.clients is not None:

@@ -48,6 +48,7 @@ from .asgi import (
     request_id,
     until_disconnect,
 )
+from .auth import check_origin
 from .chat_api import CHAT
 from .client_key import bearer
 from .embedding_endpoint import EmbeddingEndpoint
@@ -177,6 +178,7 @@ class Gateway:
             record.api = "unknown"
             raise UnknownUrlError(f"there is no {method} {path}; this server has {', '.join(self._routes)}")
         allowed, handle = self._routes[path]
+        check_origin(header(scope, b"origin"), header(scope, b"host"))
         if method != allowed:
             raise MethodNotAllowedError(f"{path} takes {allowed}, not {method}", allow=allowed)
         await handle(scope, receive, reply, record)
