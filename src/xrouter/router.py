@@ -167,7 +167,7 @@ class Router:
         Raises RequestError where no model may or can take the request, BooksClosedError where its rows could
         probably not be written: nobody is asked then.
         """
-        self._check_books()
+        self.check_books()
         policy = policy or self.policy
         environment = self.environment(
             request, preference, scope, sink=sink, warm_tokens=warm_tokens, episode_id=episode_id
@@ -276,7 +276,8 @@ class Router:
         if attribution.settled is not None:
             await attribution.settled(entry, calls, spent)
 
-    def _check_books(self) -> None:
+    def check_books(self) -> None:
+        """Raises BooksClosedError where rows could not be written a moment ago; once in BOOKS_RETRY_S it lets pass."""
         if self._books_retry_at is None:
             return
         now = time.monotonic()

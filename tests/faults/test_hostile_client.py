@@ -356,3 +356,34 @@ async def test_pipelined_requests_are_answered_in_their_order(gateway: Wired) ->
     sent = whole(body_for(CHAT)) + SECOND + whole(body_for(CHAT, model="nobody"))
     received, _ = await raw_exchange(gateway.address, sent, wait_s=0.3)
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", b"404"]
+
+
+async def test_a_page_from_elsewhere_cannot_spend(gateway: Wired) -> None:
+    """A browser sends such a body without asking first; without keys it would be served."""
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", gateway.url + ".evil.example"):
+        got = await ask(gateway.url, CHAT, body_for(CHAT), origin=origin, content_type="text/plain")
+        assert got.status == 403
+        received, _ = await raw_exchange(
+            gateway.address, request(b"", b"origin: " + origin.encode(), path="/drain"), wait_s=0.3
+        )
+        assert received.startswith(b"HTTP/1.1 403 ")
+    assert (await ask(gateway.url, CHAT, body_for(CHAT), origin=gateway.url)).status == 200
+
+
+async def test_who_came_through_a_proxy_is_not_on_this_machine(gateway: Wired) -> None:
+    """Without an admin key /metrics and /drain are for callers on the machine, not for a proxy's."""
+    sent = b"GET /metrics HTTP/1.1\r\nhost: x\r\n"
+    for forwarded, status in ((b"203.0.113.7", b"403"), (b"127.0.0.1, 203.0.113.7", b"403"), (b"", b"200")):
+        header = b"x-forwarded-for: " + forwarded + b"\r\n" if forwarded else b""
+        received, _ = await raw_exchange(gateway.address, sent + header + b"\r\n", wait_s=0.3)
+        assert received.startswith(b"HTTP/1.1 " + status), forwarded
+
+
+async def test_no_header_can_be_written_into_an_answer(gateway: Wired) -> None:
+    """What a client sends comes back in a header only where it is a plain word."""
+    for value in ("a b", "x" * 200, "caf\u00e9"):
+        got = await ask(gateway.url, CHAT, body_for(CHAT), x_request_id=value)
+        assert got.status == 200
+        assert value.encode() not in got.body
+    got = await ask(gateway.url, CHAT, body_for(CHAT, model="a\r\nx-evil: 1"))
+    assert got.status == 404

@@ -5,7 +5,7 @@
     POST /v1/messages           the same, as Anthropic's Messages; /v1/messages/count_tokens estimates
     POST /v1/embeddings         an embedding model by its name
     GET  /v1/models             what may be asked for
-    GET  /healthz /readyz /metrics, POST /drain
+    GET  /healthz /readyz /metrics /openapi.json, POST /drain
     /admin/...                  keys, users, teams, budgets and spending, for the administrator
 
 The last byte of an answer is sent only after its ledger rows are committed.
@@ -48,6 +48,7 @@ from .asgi import (
     request_id,
     until_disconnect,
 )
+from .auth import check_origin
 from .chat_api import CHAT
 from .client_key import bearer
 from .embedding_endpoint import EmbeddingEndpoint
@@ -87,6 +88,7 @@ class Gateway:
             "/v1/models": ("GET", operations.models),
             "/healthz": ("GET", operations.health),
             "/readyz": ("GET", operations.readiness),
+            "/openapi.json": ("GET", operations.openapi),
             "/metrics": ("GET", operations.metrics),
             "/drain": ("POST", operations.drain),
         }
@@ -176,6 +178,7 @@ class Gateway:
             record.api = "unknown"
             raise UnknownUrlError(f"there is no {method} {path}; this server has {', '.join(self._routes)}")
         allowed, handle = self._routes[path]
+        check_origin(header(scope, b"origin"), header(scope, b"host"))
         if method != allowed:
             raise MethodNotAllowedError(f"{path} takes {allowed}, not {method}", allow=allowed)
         await handle(scope, receive, reply, record)

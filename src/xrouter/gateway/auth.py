@@ -41,6 +41,15 @@ def check_admin(shown: str | None, key: str | None, access: AccessSettings) -> N
         raise KeyRefusedError("this is not the admin key; a virtual key opens /v1 only")
 
 
+def check_origin(origin: bytes | None, host: bytes | None) -> None:
+    """Raises NotAllowedError for a request that a browser sends on behalf of a page from elsewhere.
+
+    Such a page cannot read the answer, but where no key is needed it could spend money on this machine's account.
+    """
+    if origin is not None and origin.partition(b"://")[2] != host:
+        raise NotAllowedError("pages from elsewhere may not use this gateway: call it from a server")
+
+
 def check_binding(host: str, access: AccessSettings, key: str | None) -> str | None:
     """What the operator should know of listening on `host`, None if nothing.
 

@@ -1,6 +1,6 @@
 """POST /v1/embeddings: from the first byte of a request to the last of its answer.
 
-identify the caller -> controls -> admission (limits, budgets) -> the call, booked -> reply
+the caller -> the body -> controls -> admission (limits, budgets) -> the call, booked -> reply
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..accounts.admission import Admission
 from ..accounts.caller import Caller
 from ..episodes.booking import Attribution
-from ..errors import LedgerError, RequestError, ServerStoppingError
+from ..errors import BooksClosedError, LedgerError, RequestError, ServerStoppingError
 from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
 from ..messages import Usage
 from ..observability.record import RequestRecord
@@ -36,21 +36,23 @@ class EmbeddingEndpoint:
         """A handler of the gateway's. Raises XRouterError before the first byte."""
         if self._services.drain.draining:
             raise ServerStoppingError("this gateway is draining: ask another")
+        # Before its body is read: nobody without a key makes the gateway hold one.
+        caller = await self._services.gate.identify(bearer(scope))
+        record.key_id = caller.key_id
         body = await read_body(scope, receive, self._services.router.settings.max_body_bytes)
         call = parse_embeddings(body)
 
         async def answer() -> None:
             with self._services.router.under_way():
-                await self._answer(call, scope, reply, record)
+                await self._answer(call, caller, scope, reply, record)
 
         await until_disconnect(answer(), receive)
 
     async def _answer(
-        self, call: EmbeddingCall, connection: Scope, reply: Reply, record: RequestRecord
+        self, call: EmbeddingCall, caller: Caller, connection: Scope, reply: Reply, record: RequestRecord
     ) -> None:
         started = time.monotonic()
-        caller = await self._services.gate.identify(bearer(connection))
-        record.model, record.key_id = call.model, caller.key_id
+        record.model = call.model
         controls = read_controls(call.options, connection)
         one = _One(self._services, controls, caller, record)
         try:
@@ -107,6 +109,9 @@ class _One:
                 timeout_s=preference.deadline_s,
                 attribution=self._attribution(admission),
             )
+        except BooksClosedError:
+            await admission.release()
+            raise
         except LedgerError:
             # Nobody knows what is in the books: what was set aside stays so until it lapses.
             raise

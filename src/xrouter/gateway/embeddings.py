@@ -78,6 +78,7 @@ async def embed(
     once the failed call is booked."""
     model = router.pool.embedder(call.model)
     provider = embedder_of(router.pool.provider_of(model), model)
+    router.check_books()
     worst = worst_cost(model, call.request)
     if max_cost_usd is not None and worst > max_cost_usd:
         raise BudgetExceededError(
@@ -93,9 +94,14 @@ async def embed(
         entry, row = entries_of(model, usage, seconds, attribution=attribution, error=error)
         await router.book_entry(entry, [row], attribution)
         raise
+    # As `episodes.plausible` has it: what cannot have been read is not charged.
+    most = max(model.context_window, call.request.bound_tokens)
+    usage = embeddings.usage
+    if usage.prompt_tokens > most:
+        usage = Usage(most, estimated=True)
     entry, row = entries_of(
         model,
-        embeddings.usage,
+        usage,
         embeddings.latency_s,
         attribution=attribution,
         endpoint=embeddings.endpoint,

@@ -14,6 +14,7 @@ from .anthropic.request import count_tokens
 from .asgi import Receive, Reply, Scope, header, read_body
 from .auth import check_admin, is_loopback
 from .client_key import bearer
+from .openapi import document
 from .reply import model_list
 from .services import Services
 
@@ -61,6 +62,9 @@ class Operations:
     async def metrics(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         self._only_operators(scope)
         await reply.text(200, await self._services.metrics.render(), CONTENT_TYPE)
+
+    async def openapi(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
+        await reply.json(200, document([*self._services.router.settings.presets]))
 
     async def drain(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         self._only_operators(scope)
