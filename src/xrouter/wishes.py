@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 
+from .episodes.budget import SMALLEST_SHARE
 from .episodes.episode import Preference
 from .errors import RequestError
 from .settings import Settings
+
+MAX_CAP_USD = Decimal(10**9)
 
 MAX_TURNS = 16
 """The most turns a caller may ask for."""
@@ -29,6 +32,8 @@ def preference(
     Raises RequestError whose `param` is the argument at fault.
     """
     presets = settings.presets
+    if preset is not None and not isinstance(preset, str):
+        raise _wrong("preset", f"one of {', '.join(presets)}", preset)
     if preset is not None and preset not in presets:
         raise RequestError(f"preset {preset!r} is unknown; there are {', '.join(presets)}", param="preset")
     if preset is not None and cost_weight is not None:
@@ -73,9 +78,11 @@ def _dollars(value: Decimal | float | str) -> Decimal:
         amount = Decimal(str(value))
     except InvalidOperation:
         amount = Decimal("NaN")
-    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise _wrong("max_cost_usd", "an amount of US dollars such as 0.002", value)
-    return amount
+    if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount <= MAX_CAP_USD:
+        raise _wrong("max_cost_usd", f"an amount of US dollars such as 0.002, {MAX_CAP_USD:,} at most", value)
+    # Money is shared out in steps of this size: digits beyond it buy nothing.
+    floor = amount.quantize(SMALLEST_SHARE, ROUND_FLOOR)
+    return floor if floor < amount else amount
 
 
 def _wrong(name: str, expected: str, value: object) -> RequestError:

@@ -9,20 +9,27 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from conftest import make_model
 from faults_kit import CHAT, JUNK, MESSAGES, RESPONSES, body_for, mutant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upstream import chunk_bodies, completion_body, sse
 
+from xrouter.episodes.budget import fit_budget
+from xrouter.episodes.calls import PlannedCall
 from xrouter.errors import ProviderError, RequestError, XRouterError
 from xrouter.gateway.app import APIS
+from xrouter.gateway.controls import WISHES
 from xrouter.gateway.embeddings import parse_embeddings
 from xrouter.messages import Request
 from xrouter.providers.block_reader import BlockReader
 from xrouter.providers.sse import SSEEvent, SSEParser
+from xrouter.settings import Settings
+from xrouter.wishes import preference
 
 CASES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "150"))
 fuzz = settings(max_examples=CASES, deadline=None)
@@ -215,3 +222,16 @@ def test_any_bytes_from_an_upstream(data: bytes, places: list[int]) -> None:
             blocks(cut(stream, places))
         except XRouterError as error:  # pragma: no cover
             pytest.fail(f"{type(error).__name__} is no ProviderError")
+
+
+@fuzz
+@given(st.sampled_from([*WISHES]), JSON | st.sampled_from(JUNK) | st.floats(0) | st.decimals(0).map(str))
+def test_any_wish(name: str, value: Any) -> None:
+    """What is taken can be reckoned with: shared out, compared, written."""
+    with contextlib.suppress(RequestError):
+        wanted = preference(Settings(), **{name: value})
+        cap = wanted.max_cost_usd
+        if cap is not None:
+            call = PlannedCall("c1", make_model(), Request.from_text("hi"), Decimal("0.001"))
+            fit_budget([call, call], cap)
+            assert cap <= Decimal(str(value))

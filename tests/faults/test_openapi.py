@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from faults_kit import wired
+from faults_kit import SECRET, key_of, wired
 from serving_kit import answers_directly
 from upstream import MockUpstream
 
@@ -27,14 +27,23 @@ async def test_every_path_is_described(mock_upstream: MockUpstream) -> None:
             told = await answer.json()
         async with session.get(f"{gateway.url}/nowhere") as answer:
             message = (await answer.json())["error"]["message"]
-    assert told == document(["quality", "balanced", "economy"])
+    assert told == document(["quality", "balanced", "economy"], ["small", "big"])
     served = {word.strip() for word in message.partition("this server has ")[2].split(",")}
     assert set(told["paths"]) == served - NOT_DESCRIBED
 
 
-def test_no_name_of_the_pool_is_in_it() -> None:
+async def test_models_are_named_to_those_who_may_ask_for_them(mock_upstream: MockUpstream) -> None:
     """Anybody may read the document; which models there are is told to those with a key."""
-    assert "small" not in str(document(["quality"]))
+    async with (
+        wired(mock_upstream.base_url, key_of(models=("small",))) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        for key, names in ((None, set()), (SECRET, {"small"})):
+            headers = {} if key is None else {"x-api-key": key}
+            async with session.get(f"{gateway.url}/openapi.json", headers=headers) as answer:
+                assert answer.status == 200
+                said = await answer.text()
+            assert {name for name in ("small", "big") if f'"{name}"' in said} == names
 
 
 async def test_generated_requests(mock_upstream: MockUpstream, tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ _ERROR_CODES = (400, 401, 402, 403, 404, 413, 429, 500, 502, 503, 504)
 """What an answer may be besides 200. 405 goes with any method that a path does not take."""
 
 
-def document(presets: Sequence[str]) -> dict[str, Any]:
-    """The whole document. presets: those that may follow `xrouter:`."""
+def document(presets: Sequence[str], models: Sequence[str] | None = None) -> dict[str, Any]:
+    """The whole document. presets: those that may follow `xrouter:`. models: of the pool, those that the reader may
+    ask for; None where that is not to be told."""
     policies = ["xrouter", *(f"xrouter:{preset}" for preset in presets)]
-    # Not the pool's own names: who may see those is for GET /v1/models to say.
-    model = {"anyOf": [{"enum": policies}, {"type": "string", "minLength": 1}]}
+    named: Schema = {"type": "string", "minLength": 1}
+    model = {"anyOf": [{"enum": policies}, named]} if models is None else {"enum": [*policies, *models]}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,7 +87,7 @@ def _asks(name: str, title: str, body: Schema, answer: Schema, error: str = "Err
     content = operation["responses"]["200"]["content"]
     # A dry run is answered with a plan instead.
     content["application/json"]["schema"] = {"anyOf": [answer, _object("models", "worst_cost_usd")]}
-    content["text/event-stream"] = {"schema": {"type": "string"}}
+    content["text/event-stream"] = {"schema": _object("data", data=_TEXT, event=_TEXT)}
     return {"post": operation}
 
 
@@ -137,9 +138,29 @@ _MODEL: Schema = {"$ref": "#/components/schemas/Model"}
 _FLAG: Schema = {"type": "boolean"}
 _OBJECT: Schema = {"type": "object"}
 _TEXT: Schema = {"type": "string"}
+_NAMES: Schema = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": 200},
+    "maxItems": 64,
+}
+_OPTION_SCHEMAS: Mapping[str, Schema] = {
+    "cost_weight": {"type": "number", "minimum": 0},
+    "target_quality": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "max_cost_usd": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]},
+    "deadline_s": {"type": "number", "minimum": 1},  # less is taken, and seldom answered in time
+    "max_turns": {"type": "integer", "minimum": 1, "maximum": 16},
+    "simple": _FLAG,
+    "dry_run": _FLAG,
+    "models": _NAMES,
+    "exclude_models": _NAMES,
+    "require_tags": _NAMES,
+    "tags": _NAMES,
+    "session": {"type": "string", "minLength": 1, "maxLength": 200},
+    "cache": _OBJECT,
+}
 _OPTIONS: Schema = {
     "type": "object",
-    "properties": {name: {} for name in OPTIONS},
+    "properties": {name: _OPTION_SCHEMAS.get(name, _TEXT) for name in OPTIONS},
     "additionalProperties": False,
     "description": "What is asked of the router itself; each key but cache also has a header x-xrouter-<key>.",
 }
@@ -158,7 +179,8 @@ def _list(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
 
-_PART = _object("type", type=_TEXT)
+_PART = _object("type", "text", type={"const": "text"}, text=_TEXT)
+"""Other parts, such as images, are described by OpenAI and Anthropic."""
 _CHAT_MESSAGE = _object(
     "role",
     "content",

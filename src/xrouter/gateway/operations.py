@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..errors import NotAllowedError
+from ..errors import AccessError, NotAllowedError
 from ..observability.health import readiness
 from ..observability.metrics import CONTENT_TYPE
 from ..observability.record import RequestRecord
@@ -64,7 +64,14 @@ class Operations:
         await reply.text(200, await self._services.metrics.render(), CONTENT_TYPE)
 
     async def openapi(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
-        await reply.json(200, document([*self._services.router.settings.presets]))
+        """For whoever may ask, with the names of the models that they may ask for."""
+        router = self._services.router
+        try:
+            caller = await self._services.gate.identify(bearer(scope))
+            models = caller.allowed([model.name for model in router.pool])
+        except AccessError:
+            models = None
+        await reply.json(200, document([*router.settings.presets], models))
 
     async def drain(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         self._only_operators(scope)
