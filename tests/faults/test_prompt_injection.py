@@ -76,7 +76,7 @@ def make(upstream: MockUpstream, policy: Policy | None) -> Router:
         policy or load_policy(None, pool.models),
         pool=pool,
         ledger=MemoryLedger(),
-        settings=Settings(max_turns=16),
+        settings=Settings(max_turns=8),
     )
 
 
