@@ -32,7 +32,7 @@ from .contestants import (
 from .load import Generator
 from .measures import QUICK, Bench, Plan, measure_rounds, measure_workers, start_all
 from .processes import fsync_ms
-from .table import page
+from .table import kept, page
 from .venvs import InstallError
 
 WORKERS = 2
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text)
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text, encoding="utf-8")
+        earlier = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
+        args.out.write_text(text + kept(earlier), encoding="utf-8")
     if args.raw is not None:
         args.raw.parent.mkdir(parents=True, exist_ok=True)
         raw = {"machine": machine, "plan": asdict(plan), "notes": notes, "results": bench.results}
