@@ -29,7 +29,7 @@ from benchmarks.gateway.figures import added_ms, on_time, ratio, summary
 from benchmarks.gateway.load import Generator, run_job
 from benchmarks.gateway.measures import QUICK, Bench, measure_rounds, start_all
 from benchmarks.gateway.processes import parse_cpu_s
-from benchmarks.gateway.table import Bar, Row, bars, factor, measurements, page
+from benchmarks.gateway.table import READING, Bar, Row, bars, factor, kept, measurements, page
 from benchmarks.gateway.upstream import Upstream
 from benchmarks.gateway.venvs import environment
 from xrouter.settings import load_settings
@@ -205,6 +205,11 @@ def test_bars_are_met_missed_or_not_measured() -> None:
     )
     rows = [line.split(" | ")[-1].rstrip(" |") for line in bars(results, asked).splitlines()[2:]]
     assert rows == ["met", "**missed**", "**missed**", "not measured"]
+
+
+def test_what_was_written_below_an_earlier_page_stays() -> None:
+    assert kept(f"# Old\n\n- figures\n\n{READING}\n\nWhy.\n") == f"\n{READING}\n\nWhy.\n"
+    assert kept("# Old\n\n- figures\n") == ""
 
 
 def test_measurements_leave_out_what_nobody_has() -> None:

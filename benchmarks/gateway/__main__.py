@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import __doc__ as package_doc
@@ -31,7 +32,7 @@ from .contestants import (
 from .load import Generator
 from .measures import QUICK, Bench, Plan, measure_rounds, measure_workers, start_all
 from .processes import fsync_ms
-from .table import page
+from .table import kept, page
 from .venvs import InstallError
 
 WORKERS = 2
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text)
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text, encoding="utf-8")
+        earlier = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
+        args.out.write_text(text + kept(earlier), encoding="utf-8")
     if args.raw is not None:
         args.raw.parent.mkdir(parents=True, exist_ok=True)
         raw = {"machine": machine, "plan": asdict(plan), "notes": notes, "results": bench.results}
@@ -101,9 +103,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--xrouter-setup",
         action="append",
-        default=[],
         metavar="ARGUMENTS",
-        help="an xrouter command to run before each start, such as one that makes a key; {config} is the settings file",
+        help="an xrouter command to run before each start, in place of the one that makes a key; {config} is the settings"
+        " file",
     )
     parser.add_argument(
         "--xrouter-key-pattern",
@@ -122,10 +124,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _contestants(args: argparse.Namespace, memory: Path | None, notes: list[str]) -> list[Contestant]:
     options = OurOptions(
         settings=args.xrouter_settings.read_text() if args.xrouter_settings else "",
-        setup=tuple(tuple(shlex.split(line)) for line in args.xrouter_setup),
-        key_pattern=args.xrouter_key_pattern,
         env=dict(pair.split("=", 1) for pair in args.xrouter_env),
     )
+    if find_spec("prometheus_client") is None:
+        _loudly("prometheus_client is not installed: xrouter counts no metrics in this run", notes)
+    if args.xrouter_setup:
+        setup = tuple(tuple(shlex.split(line)) for line in args.xrouter_setup)
+        options = replace(options, setup=setup, key_pattern=args.xrouter_key_pattern)
     found = [ours(options)]
     if "memory" not in args.without and memory is not None:
         found.append(ours_in_memory(options, memory))

@@ -24,6 +24,10 @@ POOL = ("gpt-6-astra", "gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna", "gpt-5-mini
 NAMED = "gpt-5-mini"
 POLICY = "xrouter"
 
+MAKE_KEY = ("keys", "create", "benchmark", "--config", "{config}")
+KEY = r"xr-[0-9A-Za-z]{43}"
+"""What a virtual key looks like."""
+
 
 @dataclass(frozen=True)
 class Route:
@@ -48,13 +52,14 @@ class Contestant:
 @dataclass(frozen=True)
 class OurOptions:
     """settings: TOML to put into the generated xrouter.toml, its plain keys before its tables.
-    setup: arguments of xrouter commands to run before each start, such as making a key; `{config}` is the settings file.
-    key_pattern: a regular expression; its first match in what `setup` prints is the key that requests carry.
+    setup: arguments of xrouter commands to run before each start; `{config}` is the settings file. By default one makes a
+    key, so that every request is checked for one.
+    key_pattern: a regular expression; its first match in what `setup` prints is the key that requests carry. None = none.
     env: further variables for the server and `setup`."""
 
     settings: str = ""
-    setup: tuple[tuple[str, ...], ...] = ()
-    key_pattern: str | None = None
+    setup: tuple[tuple[str, ...], ...] = (MAKE_KEY,)
+    key_pattern: str | None = KEY
     env: Mapping[str, str] = field(default_factory=dict)
 
 

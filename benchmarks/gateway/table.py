@@ -126,10 +126,12 @@ def page(
     )
 
 
+READING = "## Reading the figures"
+
 _INTRODUCTION = """\
 One run on one machine: the same mock upstream, which answers at once, and the same load generator for all; one worker
-each. xrouter decides by the packaged policy in a pool of six models, and sends the last byte of an answer once its rows are
-on the disk. LiteLLM checks a master key and has no database. TensorZero runs on one thread, checks no key and stores
+each. xrouter checks a virtual key, decides by the packaged policy in a pool of six models, counts its metrics, and sends the
+last byte of an answer once its rows are on the disk. LiteLLM checks a master key and has no database. TensorZero runs on one thread, checks no key and stores
 nothing.
 
 The contestants take turns, round by round; a figure is the median over the rounds (lowest to highest in brackets), a
@@ -139,6 +141,12 @@ take their share too where there are few cores. Added latency is the median over
 sent through. In the paced streams 32 clients each get 64 chunks at intervals of 20 ms; a chunk is on time if it reaches the
 client within 5 ms of being written by the upstream; who waits for the whole answer first has no CPU per stream. Bars
 are of the column where the policy decides."""
+
+
+def kept(page: str) -> str:
+    """What people wrote below an earlier page, which a new one keeps: all from the heading READING on."""
+    _, heading, text = page.partition(f"\n{READING}\n")
+    return heading + text
 
 
 def _cell(values: Sequence[float], row: Row) -> str:

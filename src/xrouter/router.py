@@ -30,6 +30,7 @@ from .errors import BooksClosedError, LedgerError, RequestError
 from .ledger.ledger import CallEntry, EpisodeEntry, Ledger
 from .messages import Message, Request
 from .policies.policy import Policy
+from .providers.health import health_of
 from .providers.pool import Pool
 from .rollout import OnDecided, rollout
 from .settings import Settings, load_settings
@@ -206,11 +207,10 @@ class Router:
 
     def _unhealthy(self) -> dict[str, str]:
         """Models that would fail at once, and why."""
-        healths = {model.name: self.pool.health(model.name) for model in self.pool}
         return {
-            name: f"it is {health.condition} for another {health.back_in_s:.0f} s"
-            for name, health in healths.items()
-            if not health.ok
+            model.name: f"it is {health.condition} for another {health.back_in_s:.0f} s"
+            for model in self.pool.models
+            if not (health := health_of(self.pool.provider_of(model), model)).ok
         }
 
     async def plan(

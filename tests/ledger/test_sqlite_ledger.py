@@ -175,6 +175,32 @@ async def test_text_that_cannot_be_stored_fails_its_own_booking_alone(tmp_path: 
     await ledger.aclose()
 
 
+async def test_rows_are_the_same_with_and_without_a_bad_neighbour(tmp_path: Path) -> None:
+    """Bookings of one commit go in together; where one is at fault, one after the other."""
+    found: list[list[Any]] = []
+    for neighbour in ("good", "bad\ud800"):
+        ledger = SqliteLedger(tmp_path / f"{len(found)}.sqlite")
+        some = [(episode_entry(f"e{i}", cost="0.1"), [call_entry(f"e{i}", "c1")]) for i in range(5)]
+        some.insert(2, (episode_entry(neighbour), []))
+        booked = await asyncio.gather(
+            *(ledger.book(episode, calls, ["key:k/ever"]) for episode, calls in some), return_exceptions=True
+        )
+        assert [isinstance(outcome, LedgerError) for outcome in booked].count(True) == len(found)
+        await ledger.aclose()
+        with closing(sqlite3.connect(ledger.path)) as books:
+            found.append(
+                [
+                    books.execute("SELECT * FROM episodes WHERE episode_id LIKE 'e%' ORDER BY 1").fetchall(),
+                    books.execute("SELECT * FROM calls ORDER BY 1").fetchall(),
+                ]
+            )
+            (spent,) = books.execute("SELECT cost_usd FROM spent").fetchone()
+            cost = sum(Decimal(cost) for (cost,) in books.execute("SELECT cost_usd FROM episodes"))
+            assert Decimal(spent) == cost
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 5
+
+
 async def test_a_locked_file_is_an_error_not_a_hang(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "books.sqlite", busy_timeout_s=0.1)
     holder = sqlite3.connect(ledger.path, isolation_level=None)

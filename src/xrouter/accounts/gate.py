@@ -75,6 +75,10 @@ class Gate:
         """
         return await self._callers.identify(secret, time.time() if now is None else now)
 
+    def bounds(self, caller: Caller, tags: Sequence[str]) -> bool:
+        """Whether a budget or a limit might apply to a request; where none can, its worst cost is not looked at."""
+        return bool(caller.subjects or caller.tags or tags)
+
     async def admit(
         self,
         caller: Caller,

@@ -72,6 +72,10 @@ class Asking:
         return self._keep is not None and bool(await self._keep(entry))
 
 
+OFF = Asking("off")
+"""How every question meets a cache that is off."""
+
+
 class Cache:
     """One gateway's cache.
 
@@ -100,6 +104,10 @@ class Cache:
         self._flights = Flights()
         self._clock = clock
 
+    @property
+    def on(self) -> bool:
+        return self._settings.on
+
     def scope(self, owner: str) -> str:
         """The scope of a question of `owner` (a key's or team's id)."""
         return "" if self._settings.shared_between_keys else owner
@@ -110,8 +118,11 @@ class Cache:
     ) -> AsyncIterator[Asking]:
         """The block answers the question; a request that waits for an equal one does so for `wait_s` seconds."""
         settings = self._settings
-        if not settings.on or not cacheable(question.request, control):
-            yield Asking("bypass" if settings.on else "off")
+        if not settings.on:
+            yield OFF
+            return
+        if not cacheable(question.request, control):
+            yield Asking("bypass")
             return
         key = f"cache:{question.key()}"
         hit = None if control.no_cache or not settings.exact else await self._exact(key, control)

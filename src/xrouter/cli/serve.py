@@ -82,7 +82,7 @@ def _serve(
     """Serve on the socket until told to stop; `announce` gets the banner once requests are answered."""
     from ..accounts.open import open_accounts
     from ..gateway.app import Gateway
-    from ..gateway.server import make_server, url_of
+    from ..gateway.server import collect_garbage_rarely, make_server, url_of
     from ..gateway.services import open_services
     from ..router import Router
     from ..state.open import open_state
@@ -93,6 +93,7 @@ def _serve(
     )
     words = "\n".join([banner(router, url_of(listener)), *([notice] if notice else [])])
     server = make_server(Gateway(router, services), on_serving=lambda: announce(words))
+    collect_garbage_rarely()
     server.run(sockets=[listener])
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from uuid import uuid4
 
 from ..catalog.model import Model
 from ..errors import (
@@ -40,6 +39,7 @@ from .episode import (
     StopReason,
     Synthesis,
 )
+from .episode_id import new_episode_id
 from .streaming import Sink, stream_one
 
 Predict = Callable[[Model, Request], Decimal]
@@ -71,7 +71,7 @@ class Environment:
         sink: Sink | None = None,
         warm_tokens: Mapping[str, int] | None = None,
     ) -> None:
-        self.id = episode_id or uuid4().hex
+        self.id = episode_id or new_episode_id()
         self._allowed = allowed
         self._sink = sink
         self._warm_tokens = warm_tokens or {}

@@ -64,11 +64,14 @@ def _unwrap(text: str) -> str:
     while text != before:
         before = text
         for opening, closing in _DELIMITERS:
-            inner = text[len(opening) : -len(closing)]
-            if len(inner) > 0 and text == f"{opening}{inner}{closing}" and opening not in inner:
-                text = inner.strip()
+            if text.startswith(opening) and text.endswith(closing):
+                inner = text[len(opening) : -len(closing)]
+                if len(text) > len(opening) + len(closing) and opening not in inner:
+                    text = inner.strip()
         if not text.startswith(("'", '"')):
-            text = _trim_punctuation(_VARIABLE.sub("", _WRAPPER.sub(r"\1", text)))
+            if "\\" in text:
+                text = _WRAPPER.sub(r"\1", text)
+            text = _trim_punctuation(_VARIABLE.sub("", text))
     return text
 
 
@@ -87,14 +90,16 @@ def _number(text: str) -> str | None:
     """Canonical rational of a text that is one number, with or without a unit; None if it is something else."""
     if len(text) > MAX_NUMBER_LENGTH:
         return None
-    plain = text.replace("\\%", "%").replace("\\$", "$").replace("\\!", "").replace("{,}", ",")
-    plain = re.sub(r"\\[,;: ]", "", plain)
-    plain = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)", "", plain)
-    mixed = _MIXED.fullmatch(plain)
-    if mixed and int(mixed[4]):
-        value = int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))
-        return _canonical_rational(-value if mixed[1] in ("-", "−") else value)
-    plain = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", plain)
+    plain = text.replace("{,}", ",")
+    if "\\" in plain:
+        plain = plain.replace("\\%", "%").replace("\\$", "$").replace("\\!", "").replace("{,}", ",")
+        plain = re.sub(r"\\[,;: ]", "", plain)
+        plain = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)", "", plain)
+        mixed = _MIXED.fullmatch(plain)
+        if mixed and int(mixed[4]):
+            value = int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))
+            return _canonical_rational(-value if mixed[1] in ("-", "−") else value)
+        plain = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", plain)
     match = _RATIONAL.match(plain)
     if match is None or not _is_unit(plain[match.end() :]):
         return None

@@ -24,10 +24,10 @@ class Transcript:
             self._served_model = next((data["model"] for data, _ in block.pieces if data.get("model")), None)
         for data, _ in block.pieces:
             for choice in data.get("choices") or ():
-                if isinstance(choice, Mapping) and not choice.get("index"):
+                if isinstance(choice, dict) and not choice.get("index"):
                     self._finish_reason = choice.get("finish_reason") or self._finish_reason
                     delta = choice.get("delta")
-                    if isinstance(delta, Mapping):
+                    if isinstance(delta, dict):
                         self._read_delta(delta)
 
     def _read_delta(self, delta: Mapping[str, Any]) -> None:

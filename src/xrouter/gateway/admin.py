@@ -38,13 +38,13 @@ from ..ledger.spend import SPEND_BY, SpendReader
 from ..settings_tables.access import AccessSettings
 from . import admin_forms as forms
 from .asgi import ASGIApp, Receive, Scope, Send, read_body, request_id
+from .auth import ADMIN as PREFIX
 from .auth import check_admin
 from .client_key import bearer
 from .reply import error_headers, error_object
 
 logger = logging.getLogger("xrouter.audit")
 
-PREFIX = "/admin"
 MAX_BODY_BYTES = 256 * 1024
 _REQUEST_ID = "xrouter.request_id"
 

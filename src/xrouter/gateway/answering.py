@@ -8,20 +8,21 @@ An admission ends exactly once: settled with what the ledger booked, or released
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from decimal import Decimal
 
 from ..accounts.admission import Admission
 from ..accounts.caller import Caller
 from ..answer import Answer
-from ..caching.cache import Asking
-from ..caching.control import cache_control
+from ..caching.cache import OFF, Asking
+from ..caching.control import CacheControl, cache_control
 from ..caching.entry import Hit
 from ..caching.question import Question
 from ..episodes.booking import Attribution, route_of, stored_answer_entry
 from ..episodes.cost import estimate_prompt_tokens
+from ..episodes.episode_id import new_episode_id
 from ..errors import BooksClosedError, LedgerError, RequestError
 from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
 from ..messages import Usage
@@ -90,7 +91,7 @@ class _One:
         self._reply = reply
         self._record = record
         self._started = time.monotonic()
-        self._episode_id = uuid.uuid4().hex
+        self._episode_id = new_episode_id()
         self._owner = caller.key_id or "anyone"
         self._budget_headers: Mapping[str, str] = {}
 
@@ -101,11 +102,11 @@ class _One:
         if name is not None:
             self._chat = chat = replace(chat, request=replace(chat.request, affinity=f"{self._owner}/{name}"))
         assignment = assign(self._router, chat, controls, self._caller, session)
-        worst_usd = assignment.worst_cost_usd(self._router, chat.request)
+        counted = not controls.dry_run and gate.bounds(self._caller, controls.tags)
         admission = await gate.admit(
             self._caller,
             assignment.models,
-            worst_cost_usd=Decimal(0) if controls.dry_run else worst_usd,
+            worst_cost_usd=assignment.worst_cost_usd(self._router, chat.request) if counted else Decimal(0),
             prompt_tokens=0 if controls.dry_run else estimate_prompt_tokens(chat.request),
             tags=controls.tags,
         )
@@ -116,10 +117,7 @@ class _One:
                 return
             assignment = assignment.capped(admission.max_cost_usd)
             control = cache_control(_text(header(connection, b"cache-control")), controls.cache)
-            question = self._question(assignment)
-            async with self._services.cache.asking(
-                question, control, wait_s=assignment.preference.deadline_s
-            ) as asking:
+            async with self._asking(assignment, control) as asking:
                 self._record.cache = asking.status
                 if asking.hit is not None:
                     await self._from_cache(asking.hit, assignment, admission)
@@ -179,7 +177,7 @@ class _One:
         else:
             assert completion_object is not None
             headers = {
-                **answer_headers(answer, time.monotonic() - self._started),
+                **answer_headers(answer, time.monotonic() - self._started, self._record.upstream_s),
                 **self._budget_headers,
                 "x-xrouter-cache": asking.status,
             }
@@ -222,6 +220,12 @@ class _One:
             warm_tokens=assignment.warm_tokens,
         )
         await self._reply.json(200, plan_object(plan))
+
+    def _asking(self, assignment: Assignment, control: CacheControl) -> AbstractAsyncContextManager[Asking]:
+        cache = self._services.cache
+        if not cache.on:  # a question need not be made up then
+            return nullcontext(OFF)
+        return cache.asking(self._question(assignment), control, wait_s=assignment.preference.deadline_s)
 
     def _question(self, assignment: Assignment) -> Question:
         policy, preference = assignment.policy or self._router.policy, assignment.preference

@@ -18,6 +18,7 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 
 from ..errors import (
     MethodNotAllowedError,
@@ -32,12 +33,11 @@ from ..observability.record import RequestRecord
 from ..observability.tracing import span
 from ..router import Router
 from ..trace_context import parse_trace_context
-from .admin import PREFIX as ADMIN
-from .admin import admin_app
 from .answering import Answering
 from .anthropic.api import MESSAGES
 from .api import Api
 from .asgi import (
+    ASGIApp,
     ClientDisconnected,
     Receive,
     Reply,
@@ -48,7 +48,7 @@ from .asgi import (
     request_id,
     until_disconnect,
 )
-from .auth import check_origin
+from .auth import ADMIN, check_origin
 from .chat_api import CHAT
 from .client_key import bearer
 from .embedding_endpoint import EmbeddingEndpoint
@@ -74,13 +74,7 @@ class Gateway:
         self.services = open_services(router) if services is None else services
         self._answering = Answering(self.services)
         operations = Operations(self.services)
-        self._admin = admin_app(
-            self.services.accounts,
-            router.ledger,
-            router.settings.access,
-            admin_key=self.services.admin_key,
-            changed=self.services.gate.forget,
-        )
+        self._router = router
         self._routes: Mapping[str, tuple[str, Handler]] = {
             **dict.fromkeys(APIS, ("POST", self._answer)),
             "/v1/messages/count_tokens": ("POST", operations.count_tokens),
@@ -120,6 +114,19 @@ class Gateway:
             metrics.request_ended(record)
             if scope["path"].startswith("/v1/"):
                 self.services.log.write(record)
+
+    @cached_property
+    def _admin(self) -> ASGIApp:
+        """Made for the first request to it: most gateways never see one, and what it takes is long to load."""
+        from .admin import admin_app
+
+        return admin_app(
+            self.services.accounts,
+            self._router.ledger,
+            self._router.settings.access,
+            admin_key=self.services.admin_key,
+            changed=self.services.gate.forget,
+        )
 
     async def _administer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

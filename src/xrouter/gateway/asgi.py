@@ -70,27 +70,28 @@ def _too_large(limit: int) -> BodyTooLargeError:
 
 
 async def until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `work` to its end, or cancel it when the client hangs up; either way it is over on return.
+    """Run `work` to its end in the current task, or cancel it when the client hangs up.
 
-    Call once the body is read. Raises what `work` raised.
+    Call once the body is read. Raises ClientDisconnected, or what `work` raised.
     """
-    task = asyncio.create_task(work)
-    watch = asyncio.create_task(_disconnected(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    watch = asyncio.create_task(_cancel_on_disconnect(receive, task))
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except asyncio.CancelledError:
+        # Cancelled by the watch alone: the task itself goes on. Whoever else cancels it means it.
+        if watch.done() and not watch.cancelled() and watch.exception() is None and not task.uncancel():
+            raise ClientDisconnected from None
+        raise
     finally:
-        hung_up = not task.done()
-        task.cancel()
         watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-    if hung_up and task.cancelled():
-        raise ClientDisconnected
-    task.result()
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _cancel_on_disconnect(receive: Receive, task: asyncio.Task[Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    task.cancel()
 
 
 class Reply:

@@ -10,6 +10,9 @@ from hmac import compare_digest
 from ..errors import ConfigurationError, KeyRefusedError, NotAllowedError
 from ..settings_tables.access import AccessSettings
 
+ADMIN = "/admin"
+"""What the path of every request to the administration begins with."""
+
 MIN_ADMIN_KEY = 16
 """Characters. An admin key is checked at the speed of the network, so this many that nobody can guess are enough."""
 

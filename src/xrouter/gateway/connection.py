@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from .head_with_body import HeadWithBody
 
 RESERVED_FILES = 64
 """Open files that are not connections: books, listeners, the loop's own."""
@@ -75,6 +77,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, HeadWithBody(transport, self.loop))
         if len(self.connections) > self._limits.connections:
             self._refuse(503, "too_many_connections", "too many connections are open: try again later")
         else:

@@ -7,7 +7,6 @@ cannot be compared, so a choice between them is the client's.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +15,7 @@ from typing import Any
 from ..catalog.model import Model
 from ..episodes.booking import Attribution
 from ..episodes.calls import REFUSALS
+from ..episodes.episode_id import new_episode_id
 from ..errors import BudgetExceededError, RequestError, XRouterError
 from ..ledger.ledger import CallEntry, EpisodeEntry
 from ..messages import Usage
@@ -120,7 +120,7 @@ def entries_of(
     error: BaseException | None = None,
 ) -> tuple[EpisodeEntry, CallEntry]:
     """The rows to book. There is no reference to save against but the model itself."""
-    episode_id, at, cost = uuid.uuid4().hex, time.time(), model.price_at(endpoint).cost(usage)
+    episode_id, at, cost = new_episode_id(), time.time(), model.price_at(endpoint).cost(usage)
     said = error.message if isinstance(error, XRouterError) else type(error).__name__ if error else None
     entry = EpisodeEntry(
         episode_id=episode_id,

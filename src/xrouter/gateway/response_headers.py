@@ -11,13 +11,13 @@ from ..ledger.ledger import Spent
 from .reply import dollars
 
 
-def answer_headers(answer: Answer, seconds: float) -> dict[str, str]:
-    """seconds: the gateway held the request for so long; without the time of the calls it is overhead."""
+def answer_headers(answer: Answer, seconds: float, upstream_s: float) -> dict[str, str]:
+    """seconds: the gateway held the request for so long; without `upstream_s`, spent in calls, it is overhead."""
     headers = {
         "x-xrouter-route": route_of(answer.episode),
         "x-xrouter-model": answer.model,
         "x-xrouter-cost-usd": dollars(answer.cost_usd),
-        "x-xrouter-overhead-ms": f"{1000 * max(0.0, seconds - calling_s(answer)):.2f}",
+        "x-xrouter-overhead-ms": f"{1000 * max(0.0, seconds - upstream_s):.2f}",
     }
     if answer.savings is not None:
         headers["x-xrouter-savings"] = f"{answer.savings:.4f}"

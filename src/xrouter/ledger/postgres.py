@@ -11,7 +11,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import psycopg
@@ -25,7 +24,7 @@ from .postgres_work import Rows, find, write
 from .rows import call_row, episode_row, read_call, read_episode, totals_of_rows
 from .spend import Spend, SpendBy, in_order
 from .totals import DEFAULT_TOP_ROUTES, Totals
-from .writer import GroupWriter
+from .writer import GroupWriter, Job
 
 PATIENCE_S = 5.0
 """How long bookings wait for a server that has just gone; while it stays away, later ones fail at once."""
@@ -49,7 +48,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 
-class _Booking(Future[Sequence[Spent]]):
+class _Booking(Job[Sequence[Spent]]):
     def __init__(self, rows: Rows) -> None:
         super().__init__()
         self.rows = rows
@@ -92,7 +91,7 @@ class PostgresLedger:
             raise LedgerError(f"the ledger {self.address} is closed: open another")
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.shield(asyncio.wrap_future(booking))
+                return await booking.outcome()
         except TimeoutError:
             raise LedgerError(
                 f"ledger {self.address} did not answer within {self._timeout_s:g} s: "

@@ -10,7 +10,6 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -22,12 +21,20 @@ from .rows import call_row, dollars, episode_row, read_call, read_episode, total
 from .schema import INSERT_CALL, INSERT_EPISODE, create_or_check
 from .spend import Spend, SpendBy, read_spend
 from .totals import DEFAULT_TOP_ROUTES, EXACT, Totals
-from .writer import GroupWriter
+from .writer import GroupWriter, Job
 
 BUSY_TIMEOUT_S = 10.0
+_FAULTS_OF_A_BOOKING = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
 
 
-class _Booking(Future[Sequence[Spent]]):
+class _Booking(Job[Sequence[Spent]]):
     """The rows of one episode and the promise that they are on disk, with the new totals of its scopes."""
 
     def __init__(self, episode: EpisodeEntry, calls: Sequence[CallEntry], scopes: Sequence[str]) -> None:
@@ -61,7 +68,7 @@ class SqliteLedger:
         booking = _Booking(episode, calls, scopes)
         if not self._writer.submit(booking):
             raise LedgerError(f"the ledger {self.path} is closed: open another")
-        return await asyncio.shield(asyncio.wrap_future(booking))
+        return await booking.outcome()
 
     async def spent(self, scopes: Sequence[str]) -> Sequence[Spent]:
         return await asyncio.to_thread(self._read_spent, scopes) if scopes else ()
@@ -146,10 +153,8 @@ class SqliteLedger:
         failed: dict[_Booking, LedgerError] = {}
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for booking in bookings:
-                error = self._insert(connection, booking)
-                if error is not None:
-                    failed[booking] = error
+            if not self._insert_all(connection, bookings):
+                failed = self._insert_each(connection, bookings)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -161,6 +166,29 @@ class SqliteLedger:
             else:
                 booking.set_result(booking.spent)
 
+    def _insert_all(self, connection: sqlite3.Connection, bookings: Sequence[_Booking]) -> bool:
+        """Insert all rows, statement by statement: half as many as one booking after the other takes, each of which lets
+        go of the interpreter's lock and waits for it again. Nothing is left where one of them is at fault."""
+        connection.execute("SAVEPOINT bookings")
+        try:
+            connection.executemany(INSERT_EPISODE, [booking.episode for booking in bookings])
+            connection.executemany(INSERT_CALL, [call for booking in bookings for call in booking.calls])
+            for booking in bookings:
+                booking.spent = [_charge(connection, scope, booking.cost_usd) for scope in booking.scopes]
+        except _FAULTS_OF_A_BOOKING:
+            connection.execute("ROLLBACK TO bookings")
+            connection.execute("RELEASE bookings")
+            return False
+        connection.execute("RELEASE bookings")
+        return True
+
+    def _insert_each(
+        self, connection: sqlite3.Connection, bookings: Sequence[_Booking]
+    ) -> dict[_Booking, LedgerError]:
+        """Insert what can be; the rest, with what is wrong with it."""
+        found = {booking: self._insert(connection, booking) for booking in bookings}
+        return {booking: error for booking, error in found.items() if error is not None}
+
     def _insert(self, connection: sqlite3.Connection, booking: _Booking) -> LedgerError | None:
         """Insert one booking's rows, all or none; a booking at fault does not harm the others of its commit."""
         connection.execute("SAVEPOINT booking")
@@ -168,14 +196,7 @@ class SqliteLedger:
             connection.execute(INSERT_EPISODE, booking.episode)
             connection.executemany(INSERT_CALL, booking.calls)
             booking.spent = [_charge(connection, scope, booking.cost_usd) for scope in booking.scopes]
-        except (
-            sqlite3.IntegrityError,
-            sqlite3.InterfaceError,
-            sqlite3.ProgrammingError,
-            OverflowError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except _FAULTS_OF_A_BOOKING as error:
             connection.execute("ROLLBACK TO booking")
             connection.execute("RELEASE booking")
             return LedgerError(f"episode {booking.episode[0]!r} cannot be booked: {error}")

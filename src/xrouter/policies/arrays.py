@@ -239,12 +239,12 @@ def last_resort(states: States) -> NDArray[np.int64]:
 
 
 def has_image(request: Request) -> bool:
-    def is_image(part: Any) -> bool:
-        return isinstance(part, Mapping) and part.get("type") in ("image_url", "input_image", "image")
+    for message in request.messages:
+        content = message.get("content")
+        if isinstance(content, list) and any(map(_is_image, content)):
+            return True
+    return False
 
-    return any(
-        is_image(part)
-        for message in request.messages
-        if isinstance(message.get("content"), list)
-        for part in message["content"]
-    )
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in ("image_url", "input_image", "image")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from ..catalog.model import Model
 from .provider import Provider
@@ -26,7 +26,6 @@ class Health:
         return self.condition == "ok"
 
 
-@runtime_checkable
 class Watched(Protocol):
     """A provider that knows the health of its models."""
 
@@ -38,4 +37,5 @@ OK = Health()
 
 def health_of(provider: Provider, model: Model) -> Health:
     """A provider that does not know is taken to be well."""
-    return provider.health(model) if isinstance(provider, Watched) else OK
+    watched: Watched | None = provider if hasattr(provider, "health") else None  # type: ignore[assignment]
+    return OK if watched is None else watched.health(model)

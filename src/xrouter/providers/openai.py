@@ -63,7 +63,7 @@ class OpenAIProvider:
     max_body_bytes: the longest answer that is read; for a stream, all of its bytes together.
     stream_usage: ask for usage in streams (`stream_options.include_usage`); off for endpoints that refuse it.
     trust_env: honour HTTP_PROXY, HTTPS_PROXY and NO_PROXY; by aiohttp whatever `transport` says.
-    transport: who speaks HTTP, "aiohttp" or xrouter's own on httptools ("native"), which costs less CPU.
+    transport: who speaks HTTP, xrouter's own on httptools ("native"), which costs less CPU, or "aiohttp".
 
     Connections are opened on the loop of the first call; a loop that has ended is replaced by the next one.
     Raises ConfigurationError for a base URL or a key that cannot be sent.
@@ -80,7 +80,7 @@ class OpenAIProvider:
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
         stream_usage: bool = True,
         trust_env: bool = False,
-        transport: TransportName = "aiohttp",
+        transport: TransportName = "native",
     ) -> None:
         self.name = name
         self._endpoint, chat_url, embeddings_url = addresses(name, base_url)

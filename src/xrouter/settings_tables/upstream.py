@@ -15,14 +15,14 @@ TransportName = Literal["aiohttp", "native"]
 class UpstreamSettings:
     """Each field is a key of [upstream] with the same name.
 
-    transport: who speaks HTTP to OpenAI-compatible endpoints: aiohttp, or xrouter's own ("native"), which costs less CPU.
+    transport: who speaks HTTP to OpenAI-compatible endpoints: xrouter's own ("native"), which costs less CPU, or aiohttp.
     proxies_from_env: honour HTTP_PROXY, HTTPS_PROXY and NO_PROXY; by aiohttp, whatever `transport` says.
     breaker_failures, breaker_reset_s: after so many failures in a row a model is left alone for so many seconds.
     cooldown_s, max_cooldown_s: how long a model is left alone after a 429: as its Retry-After says, at most
         `max_cooldown_s` seconds; without one `cooldown_s` seconds, doubled with each further 429 in a row.
     """
 
-    transport: TransportName = "aiohttp"
+    transport: TransportName = "native"
     proxies_from_env: bool = False
     breaker_failures: int = 5
     breaker_reset_s: float = 30.0

@@ -6,18 +6,16 @@ integers end at nine million dollars.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import StateError
 from ..ledger.faults import fault, is_busy
 from ..ledger.ledger import Spent
-from ..ledger.writer import GroupWriter
+from ..ledger.writer import GroupWriter, Job
 from . import sqlite_work as work
 from .state import Hold, Take
 
@@ -27,7 +25,7 @@ MAX_BYTES = 256 * 2**20
 T = TypeVar("T")
 
 
-class _Job(Future[Any]):
+class _Job(Job[Any]):
     def __init__(self, do: Callable[[sqlite3.Connection, float], Any]) -> None:
         super().__init__()
         self.do = do
@@ -89,7 +87,7 @@ class SqliteState:
         job = _Job(do)
         if not self._writer.submit(job):
             raise StateError(f"the state {self.path} is closed: open another")
-        result: T = await asyncio.shield(asyncio.wrap_future(job))
+        result: T = await job.outcome()
         return result
 
     def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
