@@ -17,7 +17,7 @@ help: ## Show this list
 run: $(VENV)/.stamp-run ## Install, start the gateway and send it a few requests (ARGS=--once: then exit)
 	@$(BIN)/xrouter demo $(ARGS)
 
-test: $(VENV)/.stamp-dev ## Run every test
+test: $(VENV)/.stamp-dev ## Run every test but the slow ones (ARGS="-m slow": those)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.stamp-dev ## Check format, lint, types and the walls between packages
