@@ -282,3 +282,10 @@ async def test_a_call_in_the_message_and_one_in_the_text_agree_and_so_does_makin
     env = environment(pool, Request.from_text("How is the weather?", tools=[tool]))
     await env.step(ask("structured", "written", "recorded", "unable", "unwilling"))
     assert agreement_classes([r.answer for r in env.observation.responses]) == [0, 0, 0, 1, 1]
+
+
+async def test_a_turn_takes_so_many_calls_and_no_more() -> None:
+    pool, _ = scripted({"a": completion()})
+    after = await environment(pool).step(ask(*["a"] * 20))
+    assert len(after.responses) == 8
+    assert "a turn takes 8 calls, got 20" in after.errors[0]

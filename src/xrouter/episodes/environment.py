@@ -42,6 +42,9 @@ from .episode import (
 from .episode_id import new_episode_id
 from .streaming import Sink, stream_one
 
+MAX_CALLS_PER_TURN = 8
+"""Whatever a policy wants; the network asks four at most."""
+
 Predict = Callable[[Model, Request], Decimal]
 """Expected USD of asking this model this request."""
 
@@ -228,6 +231,11 @@ class Environment:
             return [], [f"simple mode allows one call, got {len(calls)}"]
         planned: list[PlannedCall] = []
         errors: list[str] = []
+        if len(calls) > MAX_CALLS_PER_TURN:
+            errors.append(
+                f"a turn takes {MAX_CALLS_PER_TURN} calls, got {len(calls)}: the first of them are made"
+            )
+            calls = calls[:MAX_CALLS_PER_TURN]
         for call in calls:
             if call.model not in self._pool:
                 names = ", ".join(model.name for model in self._pool)
