@@ -19,6 +19,7 @@ from xrouter.accounts.key import VirtualKey, hash_of, new_secret, shown
 from xrouter.accounts.memory import MemoryAccounts
 from xrouter.errors import GuardrailRefusal
 from xrouter.gateway.app import Gateway
+from xrouter.gateway.assignment import Assignment
 from xrouter.gateway.server import bind, running, url_of
 from xrouter.gateway.services import Services, open_services
 from xrouter.messages import Completion, Request
@@ -125,6 +126,28 @@ async def test_a_failed_request_gives_its_reservation_back(mock_upstream: MockUp
         mock_upstream.default = ok("fine")
         status, _, _ = await ask(url, {"model": "small", "max_tokens": 100, "stream": stream})
         assert status == 200
+
+
+async def test_the_worst_cost_is_worked_out_only_where_it_may_matter(
+    mock_upstream: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, looked = Assignment.worst_cost_usd, []
+
+    def worst_cost_usd(self: Assignment, *given: Any) -> Decimal:
+        looked.append(self)
+        return real(self, *given)
+
+    monkeypatch.setattr(Assignment, "worst_cost_usd", worst_cost_usd)
+    cases: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+        ({}, {}, 0),
+        ({}, {"x_xrouter_tags": "search"}, 1),
+        ({"budgets": (budget("1"),)}, {}, 2),
+        ({"tags": ("search",)}, {}, 3),
+    ]
+    for fields, more, times in cases:
+        async with gateway(mock_upstream, key(**fields)) as (url, _):
+            status, _, _ = await ask(url, **more)
+            assert (status, len(looked)) == (200, times)
 
 
 async def test_too_many_requests_a_minute(mock_upstream: MockUpstream) -> None:
