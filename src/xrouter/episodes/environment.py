@@ -109,6 +109,7 @@ class Environment:
             allowed=self._allowed,
             streaming=self._sink is not None,
             warm_tokens=self._warm_tokens,
+            steps=tuple(self._steps),
         )
 
     @property
@@ -314,7 +315,8 @@ class Environment:
         confidence: float | None,
         degraded: str | None = None,
     ) -> None:
-        reasons = (degraded, _flawed(answer_from), self._preference.shortfall(confidence))
+        fallback = self._steps[-1].decision.fallback if self._steps else None
+        reasons = (degraded, fallback, _flawed(answer_from), self._preference.shortfall(confidence))
         why = "; ".join(filter(None, reasons)) or None
         self._episode = self._finish(completion, answer_from, reason, confidence, why)
 
