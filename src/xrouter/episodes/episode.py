@@ -106,6 +106,7 @@ class Decision:
     policy_s: seconds that model took.
     message: what it said, as an assistant message, so that it can be shown its own words again.
     problems: what was wrong with what it said, by kind, and how often ("unknown_tool": 1); never its words.
+    refused: id of a tool call in `message` -> why it is not carried out though others of the message are.
     fallback: why this is not what the policy wanted to do, such as that its model could not be reached.
     """
 
@@ -119,6 +120,7 @@ class Decision:
     policy_s: float = 0.0
     message: Message | None = None
     problems: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     fallback: str | None = None
 
 
@@ -175,6 +177,7 @@ class Observation:
     warm_tokens: by model, how much of the prompt it is likely to have in its cache.
     streaming: the client waits for the first token: a decision that can already say `hand_over` should.
     steps: what was decided so far, and what each decision brought.
+    cut_short: a list to which a policy appends what deciding cost when it comes to no decision; None = nobody books it.
     """
 
     request: Request
@@ -190,6 +193,7 @@ class Observation:
     streaming: bool = False
     warm_tokens: Mapping[str, int] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
+    cut_short: list[Decision] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

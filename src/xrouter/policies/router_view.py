@@ -20,6 +20,7 @@ _CONTROL = re.compile(
     r"|<(?=/?(?:tool_calls?|tool_response|tools|function_call|functioncall|think|s|bos|eos|start_of_turn|"
     r"end_of_turn|start_header_id|end_header_id)>)"
     r"|<(?=/?function(?:=|>))"
+    r"|\[(?=Note to the router)"
     r"|\[(?=/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT)\])",
     re.IGNORECASE,
 )
@@ -45,7 +46,7 @@ def viewed(request: Request, *, max_characters: int, merged: bool = False) -> tu
     limit = _limit([len(text) for _, text in told], max_characters)
     told = [(role, cut(text, limit)) for role, text in told]
     system = [text for role, text in told if role == "system"] if merged else []
-    rest = [
+    rest: list[Message] = [
         {"role": role, "content": text} for role, text in told if text and not (merged and role == "system")
     ]
     return "\n\n".join(system), rest
