@@ -29,7 +29,7 @@ from ..settings_tables.router_llm import RouterLLMSettings
 from .router_instructions import instructions
 from .router_reply import Reply, read_reply
 from .router_turns import turns
-from .router_view import viewed
+from .router_view import SHORTEST_CUT, viewed
 from .stand_in import stand_in
 
 MIN_DECISION_TOKENS = 64
@@ -93,30 +93,43 @@ class ToolCallingPolicy:
         return self._decision(reply, answered, observation, offered)
 
     def request(self, observation: Observation, offered: Sequence[Model]) -> Request:
-        """What is sent to the router's endpoint, but for its output limit."""
-        options = self.options
+        """What is sent to the router's endpoint, but for its output limit.
+
+        The conversation and the responses each have a share of the window that does not depend on the turn, so that
+        a turn only adds to what was sent in the one before.
+        """
+        options, window = self.options, self.model.context_window
         schemas = tools_of(observation, offered)
         in_text = options.tool_mode == "text"
-        merged = options.system_messages == "merged"
-        so_far = turns(observation, offered, max_response_chars=options.max_response_chars, in_text=in_text)
-        told = instructions(
-            observation, offered, own_rules=options.instructions, tools_in_text=schemas if in_text else ()
-        )
-        taken = estimate_prompt_tokens(
-            Request(({"role": "system", "content": told}, *so_far), {} if in_text else {"tools": schemas})
-        )
-        room = (self.model.context_window - options.max_tokens - taken) * CHARACTERS_PER_TOKEN
-        system, conversation = viewed(observation.request, max_characters=max(0, room), merged=merged)
-        if system:
-            told = instructions(
+
+        def told(user_system_prompt: str = "") -> Message:
+            written = instructions(
                 observation,
                 offered,
                 own_rules=options.instructions,
                 tools_in_text=schemas if in_text else (),
-                user_system_prompt=system,
+                user_system_prompt=user_system_prompt,
             )
-        messages: tuple[Message, ...] = ({"role": "system", "content": told}, *conversation, *so_far)
-        return Request(messages, self._params(schemas, in_text), affinity=observation.request.affinity)
+            return {"role": "system", "content": written}
+
+        responses = options.max_calls * (len(observation.steps) + observation.turns_left - 1)
+        response_chars = options.max_response_chars
+        if responses:
+            longest = window // 2 * CHARACTERS_PER_TOKEN // responses
+            response_chars = min(response_chars, max(SHORTEST_CUT, longest))
+        rules = estimate_prompt_tokens(Request((told(),), {} if in_text else {"tools": schemas}))
+        room = (window - options.max_tokens - rules) * CHARACTERS_PER_TOKEN - responses * response_chars
+        system, conversation = viewed(
+            observation.request,
+            max_characters=max(0, room),
+            merged=options.system_messages == "merged",
+        )
+        so_far = turns(observation, offered, max_response_chars=response_chars, in_text=in_text)
+        return Request(
+            (told(system), *conversation, *so_far),
+            self._params(schemas, in_text),
+            affinity=observation.request.affinity,
+        )
 
     def worst_cost_usd(self, request: Request, pool: Sequence[Model], preference: Preference) -> Decimal:
         """Every turn at its longest: whole responses of as many models as may be called, and the whole output limit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from ..toml_reader import Reader, number, one_of, whole
@@ -115,3 +115,13 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "fallback_model": Reader.text,
     "params": _params,
 }
+
+
+def router_llm_from_options(settings: RouterLLMSettings, given: Mapping[str, str]) -> RouterLLMSettings:
+    """The settings with options of a command line over them; `price` as "IN/OUT". Raises ConfigurationError."""
+    table: dict[str, Any] = dict(given)
+    if "price" in table:
+        paid, slash, earned = table["price"].partition("/")
+        table["price"] = {"input": paid, "output": earned} if slash else table["price"]
+    reader = Reader("the command line (--router-...)", {"router_llm": table})
+    return replace(settings, **reader.subtable("router_llm").read(_READERS))
