@@ -29,7 +29,13 @@ TURN_USD = Decimal("0.00034")
 
 def router(**fields: Any) -> Model:
     price = Price(Rates(Decimal("0.3"), Decimal("2")), date(2026, 1, 1), "tests")
-    fields = {"price": price, "context_window": 32_768, "provider": "router_llm", **fields}
+    fields = {
+        "price": price,
+        "context_window": 32_768,
+        "max_output_tokens": 4096,
+        "provider": "router_llm",
+        **fields,
+    }
     return make_model("router-7b", **fields)
 
 

@@ -161,7 +161,8 @@ class ToolCallingPolicy:
 
     def _output_limit(self, request: Request, observation: Observation, offered: Sequence[Model]) -> int:
         """Tokens that the decision may have: fewer where the cap leaves less, with room for one call where none was made."""
-        most, money = self.options.max_tokens, observation.money_left_usd
+        most = min(self.options.max_tokens, self.model.max_output_tokens)
+        money = observation.money_left_usd
         if money is None:
             return most
         if not any(response.ok for response in observation.responses):
