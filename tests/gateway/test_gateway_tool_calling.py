@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import aiohttp
+import pytest
 from router_llm_kit import TURN_USD, USAGE, call, says, select, tool_calling
 from serving_kit import make_pool, serving
 from upstream import MockUpstream, by_model, ok, ok_tools, server_error
@@ -16,6 +17,7 @@ from upstream import MockUpstream, by_model, ok, ok_tools, server_error
 from xrouter.ledger.memory import MemoryLedger
 from xrouter.router import Router
 from xrouter.settings import Settings
+from xrouter.settings_tables.observability import ObservabilitySettings
 
 ANSWER_USD = Decimal("0.000025")
 """The mock's 11 + 7 tokens at 1 and 2 USD a million."""
@@ -163,6 +165,24 @@ async def test_a_dry_run_is_refused_since_deciding_costs_money(mock_upstream: Mo
     assert "asks a language model to decide" in body["error"]["message"]
     assert mock_upstream.requests == []
     assert ledger.episodes == []
+
+
+async def test_decisions_are_counted_among_the_calls(mock_upstream: MockUpstream) -> None:
+    pytest.importorskip("prometheus_client")
+    with MockUpstream(ok("The answer is 7.")) as upstream:
+        mock_upstream.script(says(call("call_small")), says(select("c1")))
+        router = Router(
+            tool_calling(mock_upstream),
+            pool=make_pool(upstream.base_url),
+            ledger=MemoryLedger(),
+            settings=Settings(observability=ObservabilitySettings(metrics=True)),
+        )
+        async with serving(router) as url:
+            await post(url)
+            async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as answer:
+                shown = await answer.text()
+    assert 'xrouter_upstream_calls_total{model="router-7b",outcome="ok"} 2.0' in shown
+    assert 'xrouter_upstream_calls_total{model="small",outcome="ok"} 1.0' in shown
 
 
 async def test_answers_of_policies_without_a_model_have_no_decisions() -> None:

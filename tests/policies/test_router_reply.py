@@ -73,6 +73,7 @@ async def test_words_and_selection_after_calls() -> None:
         '```json\n{"name": "call_small", "arguments": {"temperature": 0.2}}\n```',
         '{"name": "call_small", "arguments": {"temperature": 0.2}}',
         "call_small(temperature=0.2)",
+        '<tools>\n{"name": "call_small", "arguments": {"temperature": 0.2}}\n</tools>',
         'I shall ask:\n```json\n{"name": "call_small", "arguments": {"temperature": 0.2}}\n```',
         '<think>Easy.</think><tool_call>{"name": "call_small", "arguments": {"temperature": 0.2}}',
     ],

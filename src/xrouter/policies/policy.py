@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from ..catalog.model import Model
 from ..episodes.episode import Decision, Observation, Preference
 from ..messages import Request
+from ..providers.provider import Provider
 
 
 @runtime_checkable
@@ -23,7 +24,10 @@ class Policy(Protocol):
 
 @runtime_checkable
 class PaidPolicy(Policy, Protocol):
-    """A policy whose decisions cost money, since a model takes them. `aclose` ends its connections."""
+    """A policy whose decisions cost money, since `model` at `provider` takes them. `aclose` ends its connections."""
+
+    model: Model
+    provider: Provider
 
     def worst_cost_usd(self, request: Request, pool: Sequence[Model], preference: Preference) -> Decimal:
         """USD that a budget sets aside for the decisions of one request; the request is held to it."""

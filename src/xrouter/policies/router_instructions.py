@@ -97,7 +97,7 @@ def instructions(
     if tools_in_text:
         tools = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools_in_text)
         parts.append(HERMES.format(tools=tools))
-    parts.append(wishes(preference, observation.request, offered))
+    parts.append(wishes(observation, offered))
     client_tools = client_tool_names(observation.request)
     if client_tools:
         named = harmless(", ".join(client_tools))
@@ -119,12 +119,18 @@ def instructions(
     return "\n\n".join(parts)
 
 
-def wishes(preference: Preference, request: Request, offered: Sequence[Model]) -> str:
+def wishes(observation: Observation, offered: Sequence[Model]) -> str:
     """Lambda or target quality, cap and deadline in words, with what a call of each model should cost (USD)."""
-    predicted = {model.name: predicted_cost(model, request) for model in offered}
+    preference = observation.preference
+    predicted = {model.name: predicted_cost(model, observation.request) for model in offered}
     names = {model: tool for tool, model in tool_names(offered).items()}
     costs = ", ".join(f"{names[name]} ${brief_usd(cost)}" for name, cost in predicted.items())
     lines = [f"What one call should cost here: {costs}.", _trade_off(preference, max(predicted.values()))]
+    warm = [
+        f"{names[name]} {tokens} tokens" for name, tokens in observation.warm_tokens.items() if name in names
+    ]
+    if warm:
+        lines.append(f"Held in prompt caches of this conversation, and so cheaper: {', '.join(warm)}.")
     if preference.max_cost_usd is not None:
         lines.append(
             f"Everything together, your own tokens included, may cost at most ${preference.max_cost_usd:f}; "

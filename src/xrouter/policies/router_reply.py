@@ -36,7 +36,11 @@ _THOUGHT_END = re.compile(r"\A.*?</think>\s*", re.DOTALL | re.IGNORECASE)
 _CALL_MARKS = re.compile(
     r"</?tool_calls?>|<function[=_]|\[TOOL_CALLS\]|<\|tool_call|<\|python_tag\|>|<[|｜]tool", re.IGNORECASE
 )
-_FENCED = re.compile(r"```(?:json|tool_call|tool_code|python)?[ \t]*\n(.*?)```", re.DOTALL)
+_BLOCKS = (
+    re.compile(r"```(?:json|xml|tool_call|tool_code|python)?[ \t]*\n(.*?)```", re.DOTALL),
+    re.compile(r"<tools>(.*?)</tools>", re.DOTALL),
+)
+"""Where models that lack a tag of their own put calls; Qwen2.5-Coder does both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ def _native_calls(completion: Completion, turn: int) -> list[_Asked]:
 def _calls_in_text(text: str, offered: Sequence[Model]) -> list[NamedArguments]:
     """Calls left in the text in any spelling; other than tagged ones only where they name a tool of ours."""
     ours = {*tool_names(offered), SELECT}
-    for piece in (text, *_FENCED.findall(text)):
+    for piece in (text, *(found for block in _BLOCKS for found in block.findall(text))):
         calls = written_calls(piece, offered=True) or []
         if calls and (_CALL_MARKS.search(piece) or all(name in ours for name, _ in calls)):
             return calls

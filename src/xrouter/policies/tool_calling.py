@@ -58,7 +58,7 @@ class ToolCallingPolicy:
     """
 
     def __init__(self, provider: Provider, model: Model, options: RouterLLMSettings | None = None) -> None:
-        self.provider = provider
+        self.provider: Provider = provider
         self.model = model
         self.options = options or RouterLLMSettings()
         self.name = "tool-calling"
