@@ -30,6 +30,7 @@ from xrouter.evaluation.router_check.scoring import (
     synthesises,
     verdict,
 )
+from xrouter.messages import Usage
 
 CASES = {case.name: case for case in cases()}
 HERON, TITAN = call("call_heron"), call("call_albatross-xl")
@@ -257,6 +258,23 @@ def test_the_command_without_a_model(tmp_path: Any, monkeypatch: Any) -> None:
     shown = run()
     assert isinstance(shown.exception, ConfigurationError)
     assert "--router-model" in str(shown.exception)
+
+
+def test_prompts_that_are_not_read_whole_are_noticed() -> None:
+    action = CallModels((Call("heron"),))
+    read = [Outcome(action, usage=Usage(480, 9), sent_tokens=1000) for _ in range(3)]
+    found = result(a_case("a"), read)
+    shown = "\n".join(lines([found], score([found]), router()))
+    assert "480 tokens were read of about 1000 sent" in shown
+    whole = result(a_case("a"), [Outcome(action, usage=Usage(980, 9), sent_tokens=1000)])
+    assert "were read of" not in "\n".join(lines([whole], score([whole]), router()))
+
+
+async def test_what_was_sent_is_estimated(mock_upstream: MockUpstream) -> None:
+    mock_upstream.default = says(HERON)
+    policy = tool_calling(mock_upstream)
+    assert 700 < (await ask(policy, CASES["single_call"])).sent_tokens < 1500
+    await policy.aclose()
 
 
 def test_advice_is_for_kinds_that_occur() -> None:

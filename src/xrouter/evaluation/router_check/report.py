@@ -21,6 +21,8 @@ ADVICE = {
     "empty": "replies are empty: check the reasoning parser",
 }
 """What to do about kinds of problems."""
+READ_SHARE = 0.6
+"""Where the endpoint counts a smaller share of the tokens that were sent, some of it did not reach the model."""
 
 
 def lines(results: Sequence[CaseResult], score: Score, model: Model) -> list[str]:
@@ -28,6 +30,8 @@ def lines(results: Sequence[CaseResult], score: Score, model: Model) -> list[str
     shown = [_line(each, width) for each in results]
     shown += ["", f"score      {score.score:.2f}  (fit from {score.threshold:.2f} on)"]
     shown.append(_spent(results, model))
+    if (unread := _unread(results)) is not None:
+        shown.append(f"prompts    {unread}")
     if score.problems:
         counted = ", ".join(f"{kind} {count}" for kind, count in sorted(score.problems.items()))
         shown.append(f"problems   {counted}")
@@ -87,6 +91,23 @@ def _spent(results: Sequence[CaseResult], model: Model) -> str:
     each = f", ${cost / len(outcomes):.6f} each" if cost else ""
     return (
         f"decisions  {len(outcomes)}: median {prompt:.0f} tokens in, {output:.0f} out, {seconds:.2f} s{each}"
+    )
+
+
+def _unread(results: Sequence[CaseResult]) -> str | None:
+    """What it means that prompts count for less than was sent; None if they do not."""
+    counted = [
+        (outcome.usage.prompt_tokens, outcome.sent_tokens)
+        for each in results
+        for outcome in each.outcomes
+        if outcome.sent_tokens and outcome.usage.prompt_tokens and not outcome.usage.estimated
+    ]
+    if not counted or median(read / sent for read, sent in counted) >= READ_SHARE:
+        return None
+    read, sent = (median(column) for column in zip(*counted, strict=True))
+    return (
+        f"{read:.0f} tokens were read of about {sent:.0f} sent: the template leaves the tools out (try --tool-mode text), "
+        "or the server cuts long prompts"
     )
 
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ...episodes.cost import estimate_prompt_tokens
 from ...errors import ConfigurationError, InvalidActionError, ProviderError
-from ...policies.tool_calling import ToolCallingPolicy
+from ...policies.tool_calling import ToolCallingPolicy, offered_models
 from ...toml_reader import nearest
 from .cases import cases
 from .scoring import Case, CaseResult, Outcome, result
@@ -64,6 +65,7 @@ async def ask(policy: ToolCallingPolicy, case: Case) -> Outcome:
     rules = "\n".join(filter(None, (policy.options.instructions, case.rules))) or None
     options = replace(policy.options, on_failure="error", instructions=rules)
     asking = ToolCallingPolicy(policy.provider, policy.model, options)
+    sent = estimate_prompt_tokens(asking.request(case.observation, offered_models(case.observation)))
     started = time.monotonic()
     try:
         decision = await asking.act(case.observation)
@@ -75,6 +77,7 @@ async def ask(policy: ToolCallingPolicy, case: Case) -> Outcome:
             problems=dict(spent.problems),
             usage=spent.usage,
             seconds=spent.policy_s,
+            sent_tokens=sent,
         )
     except ProviderError as error:
         return Outcome(None, error.message, unreachable=True, seconds=time.monotonic() - started)
@@ -83,4 +86,5 @@ async def ask(policy: ToolCallingPolicy, case: Case) -> Outcome:
         problems=dict(decision.problems),
         usage=decision.usage,
         seconds=decision.policy_s,
+        sent_tokens=sent,
     )

@@ -18,7 +18,7 @@ class Outcome:
     """What came of asking one case once.
 
     action: None where the reply was none; error: then why. unreachable: the endpoint itself failed.
-    problems: kinds of what was wrong, mended or not. seconds: of the decision.
+    problems: kinds of what was wrong, mended or not. seconds: of the decision. sent_tokens: what was sent, estimated.
     """
 
     action: Action | None
@@ -27,6 +27,7 @@ class Outcome:
     problems: dict[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
+    sent_tokens: int = 0
 
 
 Judge = Callable[[Action], str | None]
