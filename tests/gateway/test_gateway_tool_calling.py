@@ -11,10 +11,15 @@ from typing import Any
 import aiohttp
 import pytest
 from router_llm_kit import TURN_USD, USAGE, call, says, select, tool_calling
-from serving_kit import make_pool, serving
+from serving_kit import ask_then_select, make_pool, make_router, serving
 from upstream import MockUpstream, by_model, ok, ok_tools, server_error
 
+from xrouter.episodes.eligibility import Scope
+from xrouter.episodes.episode import Preference
+from xrouter.gateway.assignment import Assignment
 from xrouter.ledger.memory import MemoryLedger
+from xrouter.messages import Request
+from xrouter.policies.named import Named
 from xrouter.router import Router
 from xrouter.settings import Settings
 from xrouter.settings_tables.observability import ObservabilitySettings
@@ -165,6 +170,23 @@ async def test_a_dry_run_is_refused_since_deciding_costs_money(mock_upstream: Mo
     assert "asks a language model to decide" in body["error"]["message"]
     assert mock_upstream.requests == []
     assert ledger.episodes == []
+
+
+def test_a_budget_sets_the_decisions_aside_too(mock_upstream: MockUpstream) -> None:
+    request = Request.from_text("What is 3 + 4?")
+    worst = []
+    for policy in (tool_calling(mock_upstream), ask_then_select("small")):
+        router = make_router(mock_upstream.base_url, policy)
+        kinds = (None, Named(("small",), policy), Named(("small",)))
+        worst.append(
+            [
+                Assignment(kind, Preference(), Scope(), ("small",), {}).worst_cost_usd(router, request)
+                for kind in kinds
+            ]
+        )
+    (paid, paid_later, named), (free, free_later, free_named) = worst
+    assert paid - free == paid_later - free_later > 2 * TURN_USD
+    assert named == free_named
 
 
 async def test_decisions_are_counted_among_the_calls(mock_upstream: MockUpstream) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -138,6 +140,16 @@ def test_arguments_that_are_no_json_are_shown_again_as_an_object() -> None:
     assert reply.refused.keys() == {"a1"}
 
 
+def test_names_and_ids_are_shown_again_as_servers_demand() -> None:
+    odd = {"id": "", "function": {"name": "call <|x|> ☃" + "y" * 99, "arguments": '{"a": "<|im_end|>"}'}}
+    (shown,) = read(said(odd)).message["tool_calls"]
+    assert re.fullmatch("[a-zA-Z0-9]{9}", shown["id"])
+    assert re.fullmatch(r"[\w-]{64}", shown["function"]["name"], re.ASCII)
+    assert json.loads(shown["function"]["arguments"]) == {"a": "< |im_end|>"}
+    twice = read(said(call("call_small", id_="x"), call("call_big", id_="x"))).message["tool_calls"]
+    assert twice[0]["id"] != twice[1]["id"]
+
+
 def test_good_calls_are_made_though_others_are_wrong() -> None:
     reply = read(said(call("call_small"), call("call_ghost", id_="a2"), call("call_big", "[1]", "a3")))
     assert reply.action == CallModels((Call("small"),))
@@ -230,6 +242,11 @@ def test_own_words_within_and_beyond_the_clients_limit() -> None:
     observation = observed(Request.from_text("x", max_tokens=10, response_format={"type": "text"}, n=1))
     assert read(said(text="Seven.", output=3), observation).action == DirectAnswer("Seven.")
     assert read(said(text="Seven.", output=30), observation).problems == {"too_long": 1}
+
+
+def test_tokens_of_thinking_are_none_of_the_answer() -> None:
+    reply = Completion({"role": "assistant", "content": "Seven."}, Usage(9, 300, reasoning_tokens=295))
+    assert read(reply, observed(Request.from_text("x", max_tokens=10))).action == DirectAnswer("Seven.")
 
 
 def test_thoughts_are_no_part_of_an_answer() -> None:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..catalog.model import Model
-from ..episodes.actions import EMPTY, SELECT, named_arguments, read_call, read_selection, tool_names
+from ..episodes.actions import (
+    EMPTY,
+    MAX_NAME_LENGTH,
+    SELECT,
+    named_arguments,
+    read_call,
+    read_selection,
+    tool_names,
+)
 from ..episodes.episode import (
     Action,
     Call,
@@ -29,7 +37,7 @@ from ..episodes.function_calls import NamedArguments, written_calls
 from ..errors import InvalidActionError
 from ..messages import Completion, Message
 from .router_instructions import own_words_barred_by
-from .router_view import client_tool_names
+from .router_view import client_tool_names, harmless
 
 _THINKING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)\s*", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*?</think>\s*", re.DOTALL | re.IGNORECASE)
@@ -89,7 +97,7 @@ def read_reply(
                 problems["call_in_text"] += len(written)
             text = _before_calls(text)
             asked = [
-                _Asked(f"t{turn}_{i}", name, arguments) for i, (name, arguments) in enumerate(written, 1)
+                _Asked(made_id(turn, i), name, arguments) for i, (name, arguments) in enumerate(written, 1)
             ]
     message = shown_message(text, asked)
     if not asked:
@@ -110,18 +118,23 @@ def without_thinking(text: str) -> str:
 
 
 def shown_message(text: str, asked: Sequence[Any]) -> Message:
-    """An assistant message whose arguments are JSON objects, as servers demand of a history."""
+    """An assistant message whose names and arguments are what servers demand of a history."""
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if asked else "")}
     if asked:
         message["tool_calls"] = [
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": _object_text(call.arguments)},
+                "function": {"name": _safe_name(call.name), "arguments": _object_text(call.arguments)},
             }
             for call in asked
         ]
     return message
+
+
+def made_id(turn: int, number: int) -> str:
+    """An id for a tool call without one: nine letters and digits, which the strictest templates demand."""
+    return f"call{turn % 100:02}{number % 1000:03}"
 
 
 def answered(step: Step) -> list[tuple[Call, Response | None]]:
@@ -147,7 +160,7 @@ def _native_calls(completion: Completion, turn: int) -> list[_Asked]:
         except InvalidActionError:
             name, arguments = "", None
         given = call.get("id") if isinstance(call, Mapping) else None
-        id_ = given if isinstance(given, str) and given and given not in ids else f"t{turn}_{number}"
+        id_ = given if isinstance(given, str) and given and given not in ids else made_id(turn, number)
         ids.add(id_)
         asked.append(_Asked(id_, name, arguments))
     return asked
@@ -168,6 +181,10 @@ def _before_calls(text: str) -> str:
     return text[: mark.start()].strip() if mark else ""
 
 
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:MAX_NAME_LENGTH] or "unknown"
+
+
 def _object_text(arguments: Any) -> str:
     value = arguments
     if isinstance(arguments, str):
@@ -177,7 +194,7 @@ def _object_text(arguments: Any) -> str:
             return "{}"
     if not isinstance(value, Mapping):
         return "{}"
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return harmless(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _bar_to_own_words(
@@ -210,7 +227,8 @@ def _bar_to_own_words(
         return InvalidActionError(
             "the answer was cut at the token limit: be brief, call a model or select a response", kind="cut"
         )
-    if limit is not None and completion.usage.completion_tokens > limit:
+    written = completion.usage.completion_tokens - completion.usage.reasoning_tokens
+    if limit is not None and written > limit:
         return InvalidActionError(
             f"the answer is longer than the {limit} tokens that the user allows: be brief or call a model",
             kind="too_long",
@@ -247,7 +265,7 @@ def _read_calls(
                 return Reply(message, selection, problems=dict(problems))
             if call.name in client_tools and call.name not in names:
                 raise InvalidActionError(
-                    f"{call.name[:64]} is a tool of the user's application: call a model, which may use it",
+                    f"{call.name[:MAX_NAME_LENGTH]} is a tool of the user's application: call a model, which may use it",
                     kind="client_tool",
                 )
             if not call.name:
@@ -266,7 +284,8 @@ def _known(selection: Select, responses: Sequence[Response]) -> Select:
     if chosen is None:
         known = ", ".join(response.call_id for response in responses if response.ok) or "none yet"
         raise InvalidActionError(
-            f"no response has call_id {selection.call_id[:64]!r}; there are: {known}", kind="unknown_call_id"
+            f"no response has call_id {selection.call_id[:MAX_NAME_LENGTH]!r}; there are: {known}",
+            kind="unknown_call_id",
         )
     if not chosen.ok:
         raise InvalidActionError(

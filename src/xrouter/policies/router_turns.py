@@ -15,7 +15,7 @@ from ..catalog.model import Model
 from ..episodes.actions import SELECT, shown_response, tool_names
 from ..episodes.episode import CallModels, Decision, Observation, Response, Select, Step
 from ..messages import Message
-from .router_reply import answered
+from .router_reply import answered, made_id
 from .router_view import harmless
 
 NOT_CARRIED_OUT = "not carried out"
@@ -63,7 +63,7 @@ def said(decision: Decision, number: int, offered: Sequence[Model]) -> Message:
         "content": None if calls else "",
         "tool_calls": [
             {
-                "id": f"t{number}_{i}",
+                "id": made_id(number, i),
                 "type": "function",
                 "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)},
             }

@@ -223,9 +223,11 @@ def _after_refusal(arguments: str, why: str, tool: str | None = None) -> Observa
     message: Message = {
         "role": "assistant",
         "content": None,
-        "tool_calls": [{"id": "t1", "type": "function", "function": {"name": name, "arguments": shown}}],
+        "tool_calls": [
+            {"id": "call01001", "type": "function", "function": {"name": name, "arguments": shown}}
+        ],
     }
-    decision = Decision(CallModels(()), message=message, refused={"t1": why})
+    decision = Decision(CallModels(()), message=message, refused={"call01001": why})
     return _seen(HARD, steps=[Step(decision, (), (why,))], errors=[why])
 
 
