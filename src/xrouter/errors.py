@@ -223,13 +223,19 @@ class NoAnswerError(EpisodeError):
 
 
 class InvalidActionError(XRouterError):
-    """`decision` carries what the unreadable output cost (an `episodes.episode.Decision`), None if nothing."""
+    """`decision` carries what the unreadable output cost (an `episodes.episode.Decision`), None if nothing.
+
+    kind: what was wrong in one word, for counts: "unknown_tool", "bad_arguments", ...
+    """
 
     code = "invalid_action"
 
-    def __init__(self, message: str, *, param: str | None = None, decision: Any = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, decision: Any = None, kind: str = "invalid"
+    ) -> None:
         super().__init__(message, param=param)
         self.decision = decision
+        self.kind = kind
 
 
 class CheckpointError(XRouterError):

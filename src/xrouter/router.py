@@ -29,7 +29,7 @@ from .episodes.streaming import Sink
 from .errors import BooksClosedError, LedgerError, RequestError
 from .ledger.ledger import CallEntry, EpisodeEntry, Ledger
 from .messages import Message, Request
-from .policies.policy import Policy
+from .policies.policy import PaidPolicy, Policy
 from .providers.health import health_of
 from .providers.pool import Pool
 from .rollout import OnDecided, rollout
@@ -222,12 +222,21 @@ class Router:
         scope: Scope = EVERYTHING,
         warm_tokens: Mapping[str, int] | None = None,
     ) -> Plan:
-        """What would be done first, without doing it: nothing is called and nothing booked."""
+        """What would be done first, without doing it: nothing is called and nothing booked.
+
+        Raises RequestError where deciding itself costs money.
+        """
+        policy = policy or self.policy
+        if isinstance(policy, PaidPolicy):
+            raise RequestError(
+                f"dry_run is not possible here: policy {policy.name!r} asks a language model to decide, which costs money",
+                param="dry_run",
+            )
         names, reasons = eligible(self.pool.models, request, scope, self._unhealthy())
         if not names:
             raise nobody_eligible(reasons)
         environment = Environment(self.pool, request, preference, allowed=names, warm_tokens=warm_tokens)
-        decision = await (policy or self.policy).act(environment.observation)
+        decision = await policy.act(environment.observation)
         return planned(decision, request, self.pool, reasons)
 
     async def book(
@@ -309,6 +318,8 @@ class Router:
                 task.cancel()
         while under_way := self._answering | self._bookings:
             await asyncio.wait(under_way)
+        if isinstance(self.policy, PaidPolicy):
+            await self.policy.aclose()
         await self.pool.aclose()
         await self.ledger.aclose()
 
@@ -363,7 +374,7 @@ def _load_policy(policy: Policy | str | Path | None, pool: Pool, settings: Setti
         return policy
     from .policies.checkpoint import load_policy
 
-    return load_policy(policy, pool.models)
+    return load_policy(policy, pool.models, settings)
 
 
 def _open_ledger(settings: Settings) -> Ledger:

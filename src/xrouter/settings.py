@@ -21,6 +21,7 @@ from .settings_tables.addresses import read_ledger, read_state
 from .settings_tables.cache import CacheSettings, read_cache
 from .settings_tables.guardrails import GuardrailSettings, read_guardrails
 from .settings_tables.observability import ObservabilitySettings, read_observability
+from .settings_tables.router_llm import RouterLLMSettings, read_router_llm
 from .settings_tables.upstream import UpstreamSettings, read_upstream
 from .toml_reader import Reader, nearest, number, one_of, whole
 
@@ -49,7 +50,7 @@ class Endpoint:
 class Settings:
     """Everything a user can set. Each field is a key of xrouter.toml with the same name.
 
-    policy: a run folder, a checkpoint or a baseline's name; None = the policy that ships with the package.
+    policy: a run folder, a checkpoint, a baseline's name or `tool-calling`; None = the policy that ships with the package.
     pool: names of models; None = every model whose key is in the environment, and the local ones.
     ledger: path of the SQLite file, or the URL of a PostgreSQL database. ${NAME} in a URL stands for that variable.
     state: where limits, reservations and sessions are shared: `memory`, `sqlite:PATH` or the URL of a Redis or Valkey
@@ -64,6 +65,7 @@ class Settings:
     cache, observability, guardrails: the tables of these names, described in `settings_tables`.
     fallbacks: model of the pool -> those to be asked after it, in order, when it is asked for by name and fails.
     upstream: how endpoints are talked to; the table of this name, described in `settings_tables/upstream.py`.
+    router_llm: the model that decides in the policy `tool-calling`; described in `settings_tables/router_llm.py`.
     """
 
     host: str = "127.0.0.1"
@@ -89,6 +91,7 @@ class Settings:
     guardrails: GuardrailSettings = field(default_factory=GuardrailSettings)
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    router_llm: RouterLLMSettings = field(default_factory=RouterLLMSettings)
     file: Path | None = None
     """The file that was read, for messages; not a key."""
 
@@ -189,6 +192,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "guardrails": read_guardrails,
     "fallbacks": _fallbacks,
     "upstream": read_upstream,
+    "router_llm": read_router_llm,
 }
 _FROM_ENVIRONMENT = ("host", "port", "policy", "ledger", "state")
 

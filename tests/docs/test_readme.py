@@ -90,7 +90,7 @@ def test_examples_of_help_parse(name: str) -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    named = set(re.findall(r"^\| `xrouter ([\w ]+)` \|", README.read_text(), re.MULTILINE))
+    named = set(re.findall(r"^\| `xrouter ([\w -]+)` \|", README.read_text(), re.MULTILINE))
     assert named == set(COMMANDS)
 
 

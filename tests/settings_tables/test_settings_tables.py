@@ -14,6 +14,7 @@ from xrouter.settings import Settings, load_settings
 from xrouter.settings_tables.cache import CacheSettings
 from xrouter.settings_tables.guardrails import GuardrailSettings
 from xrouter.settings_tables.observability import ObservabilitySettings
+from xrouter.settings_tables.router_llm import RouterLLMSettings
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -87,10 +88,16 @@ def test_mistakes_are_named(text: str, key: str, tmp_path: Path) -> None:
     assert key in str(caught.value)
 
 
-@pytest.mark.parametrize("table", [CacheSettings, ObservabilitySettings, GuardrailSettings])
+TABLES = {
+    CacheSettings: "cache",
+    ObservabilitySettings: "observability",
+    GuardrailSettings: "guardrails",
+    RouterLLMSettings: "router_llm",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_the_readme_shows_every_field(table: type) -> None:
-    name = {CacheSettings: "cache", ObservabilitySettings: "observability", GuardrailSettings: "guardrails"}[
-        table
-    ]
+    name = TABLES[table]
     shown = README.read_text().split(f"\n[{name}] ")[1].split("\n\n")[0]
     assert set(re.findall(r"^(?:# )?(\w+) = ", shown, re.MULTILINE)) == {f.name for f in fields(table)}

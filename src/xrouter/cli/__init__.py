@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
-from . import ask, bench, collect, demo, evaluate, keys, models, probe, report, serve, train
+from . import ask, bench, collect, demo, evaluate, keys, models, probe, report, router_check, serve, train
 
 app = typer.Typer(
     name="xrouter",
@@ -46,6 +46,7 @@ for _command in (
     train.train,
     evaluate.evaluate,
     bench.bench,
+    router_check.router_check,
 ):
     app.command()(_command)
 

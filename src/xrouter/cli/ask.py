@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .router_options import RouterKeyEnv, RouterModel, RouterPrice, RouterUrl, with_router
+
 if TYPE_CHECKING:
     from ..answer import Answer
 
@@ -31,6 +33,10 @@ def ask(
         str | None, typer.Option(help="A policy's name or a checkpoint; default: xrouter.toml's.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file; default: xrouter.toml.")] = None,
+    router_url: RouterUrl = None,
+    router_model: RouterModel = None,
+    router_key_env: RouterKeyEnv = None,
+    router_price: RouterPrice = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Ask the pool one question and print the answer, the route and the cost.
@@ -45,13 +51,18 @@ def ask(
 
         xrouter ask "Capital of Peru?" --max-cost-usd 0.001 --json
 
+        xrouter ask "Hello" --policy tool-calling --router-model gpt-5-mini --json
+
         cat question.txt | xrouter ask -
     """
     from ..router import Router
     from ..settings import load_settings
 
+    policy, settings = with_router(
+        policy, load_settings(config), router_url, router_model, router_key_env, router_price
+    )
     text = typer.get_text_stream("stdin").read() if question == "-" else question
-    with Router(policy, settings=load_settings(config)) as router:
+    with Router(policy, settings=settings) as router:
         if router.pool.notice and not as_json:
             typer.echo(router.pool.notice, err=True)
         answer = router.answer(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .router_options import RouterKeyEnv, RouterModel, RouterPrice, RouterUrl, with_router
+
 if TYPE_CHECKING:
     from ..router import Router
     from ..settings import Settings
@@ -21,13 +23,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = None,
     policy: Annotated[
-        str | None, typer.Option(help="A policy's name, a checkpoint or a run folder of `xrouter train`.")
+        str | None,
+        typer.Option(
+            help="A policy's name, a checkpoint, a run folder of `xrouter train`, or tool-calling for a language model."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file; default: xrouter.toml.")] = None,
     ledger: Annotated[
         str | None, typer.Option(help="The books: a SQLite file, or a postgresql:// URL.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that serve the port.", min=1)] = 1,
+    router_url: RouterUrl = None,
+    router_model: RouterModel = None,
+    router_key_env: RouterKeyEnv = None,
+    router_price: RouterPrice = None,
 ) -> None:
     """Serve the OpenAI-compatible API until Ctrl-C.
 
@@ -39,6 +48,8 @@ def serve(
 
         xrouter serve --workers 4
 
+        xrouter serve --policy tool-calling --router-url http://127.0.0.1:8000/v1 --router-model Qwen/Qwen2.5-7B-Instruct --router-price 0.05/0.10
+
         curl http://127.0.0.1:8080/v1/chat/completions -d '{"model": "xrouter", "messages": [{"role": "user", "content": "Hi"}]}'
     """
     from ..gateway.auth import admin_key, check_binding
@@ -47,6 +58,7 @@ def serve(
     from ..settings_tables.addresses import ledger_place
 
     settings = load_settings(config)
+    policy, settings = with_router(policy, settings, router_url, router_model, router_key_env, router_price)
     if ledger is not None:
         settings = replace(settings, ledger=ledger_place(ledger, "--ledger"))
     host = settings.host if host is None else host

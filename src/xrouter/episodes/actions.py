@@ -20,6 +20,7 @@ from .function_calls import tagged_calls
 
 CALL_PREFIX = "call_"
 SELECT = "select_response"
+EMPTY = "empty reply: call a model, select a response or answer in words"
 MAX_NAME_LENGTH = 64
 """OpenAI's limit on a function's name; its alphabet is [a-zA-Z0-9_-]."""
 
@@ -67,25 +68,37 @@ def parse_action(message: Message, pool: Iterable[Model], *, after_calls: bool =
     """
     models = tool_names(pool)
     text = text_of(message.get("content"))
-    asked = [_named_arguments(call) for call in message.get("tool_calls") or ()] or tagged_calls(text)
+    asked = [named_arguments(call) for call in message.get("tool_calls") or ()] or tagged_calls(text)
     if not asked:
         if not text.strip():
-            raise InvalidActionError("empty reply: call a model, select a response or answer in words")
+            raise InvalidActionError(EMPTY, kind="empty")
         return Synthesis(text) if after_calls else DirectAnswer(text)
     selections = [arguments for name, arguments in asked if name == SELECT]
     if selections:
         if len(asked) > 1:
             raise InvalidActionError(
-                f"{SELECT} must be the only tool call of its turn, got {len(asked)} calls"
+                f"{SELECT} must be the only tool call of its turn, got {len(asked)} calls",
+                kind="select_with_calls",
             )
-        return Select(_text_argument(SELECT, _as_object(SELECT, selections[0]), "call_id", required=True))
-    return CallModels(tuple(_call(name, arguments, models) for name, arguments in asked))
+        return read_selection(selections[0])
+    return CallModels(tuple(read_call(name, arguments, models) for name, arguments in asked))
 
 
 def render_response(
     response: Response, *, tool_call_id: str | None = None, max_characters: int | None = None
 ) -> dict[str, Any]:
-    """The response as the tool message a policy reads; long texts are cut in the middle at `max_characters`."""
+    """The response as the tool message a policy reads; see `shown_response`."""
+    return {
+        "role": "tool",
+        "tool_call_id": tool_call_id or response.call_id,
+        "content": json.dumps(
+            shown_response(response, max_characters=max_characters), ensure_ascii=False, default=str
+        ),
+    }
+
+
+def shown_response(response: Response, *, max_characters: int | None = None) -> dict[str, Any]:
+    """What a policy reads of a response; long texts are cut in the middle at `max_characters`. Cost in USD."""
     shown: dict[str, Any] = {"call_id": response.call_id, "model": response.model}
     if response.error is not None:
         shown["error"] = response.error
@@ -100,11 +113,7 @@ def render_response(
     shown["output_tokens"] = response.usage.completion_tokens
     shown["cost_usd"] = format(response.cost_usd, "f")
     shown["seconds"] = round(response.latency_s, 3)
-    return {
-        "role": "tool",
-        "tool_call_id": tool_call_id or response.call_id,
-        "content": json.dumps(shown, ensure_ascii=False, default=str),
-    }
+    return shown
 
 
 _CALL_PARAMETERS: dict[str, Any] = {
@@ -138,30 +147,52 @@ def _function(
 
 def _describe(model: Model) -> str:
     rates = model.price.rates
-    facts = f"{model.tier} tier, ${rates.input} in / ${rates.output} out per million tokens, {model.context_window} tokens of context"
-    return f"Ask {model.name}. {model.description} ({facts})".replace("  ", " ")
+    facts = [
+        f"{model.tier} tier",
+        f"${rates.input} in / ${rates.output} out per million tokens",
+        f"{model.context_window} tokens of context",
+    ]
+    also = [kind for kind in model.modalities if kind != "text"]
+    if also:
+        facts.append(f"reads {' and '.join(also)}")
+    if model.reasoning:
+        facts.append("thinks before it answers")
+    return f"Ask {model.name}. {model.description} ({', '.join(facts)})".replace("  ", " ")
 
 
-def _call(name: str, arguments: Any, models: Mapping[str, str]) -> Call:
+def read_selection(arguments: Any) -> Select:
+    """Raises InvalidActionError."""
+    return Select(_text_argument(SELECT, _as_object(SELECT, arguments), "call_id", required=True))
+
+
+def read_call(name: str, arguments: Any, models: Mapping[str, str]) -> Call:
+    """The call that a tool call stands for; `models` as `tool_names` gives them. Raises InvalidActionError."""
     model = models.get(name)
     if model is None:
         raise InvalidActionError(
-            f"unknown tool {name!r}: use one of {', '.join((*models, SELECT))}", param=name
+            f"unknown tool {name[:MAX_NAME_LENGTH]!r}: use one of {', '.join((*models, SELECT))}",
+            param=name,
+            kind="unknown_tool",
         )
     given = _as_object(name, arguments)
     unknown = sorted(set(given) - set(_CALL_PARAMETERS))
     if unknown:
         raise InvalidActionError(
-            f"{name} has no argument {unknown[0]!r}: use {' and '.join(_CALL_PARAMETERS)}", param=unknown[0]
+            f"{name} has no argument {unknown[0][:MAX_NAME_LENGTH]!r}: use {' and '.join(_CALL_PARAMETERS)}",
+            param=unknown[0],
+            kind="bad_arguments",
         )
     prompt = _text_argument(name, given, "optimized_system_prompt", required=False)
     return Call(model, prompt or None, _temperature(name, given.get("temperature")))
 
 
-def _named_arguments(call: Any) -> tuple[str, Any]:
+def named_arguments(call: Any) -> tuple[str, Any]:
+    """Name and arguments of one of a message's `tool_calls`. Raises InvalidActionError."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise InvalidActionError("a tool call must have a function with a name and arguments")
+        raise InvalidActionError(
+            "a tool call must have a function with a name and arguments", kind="malformed_call"
+        )
     return function["name"], function.get("arguments")
 
 
@@ -173,11 +204,15 @@ def _as_object(name: str, arguments: Any) -> Mapping[str, Any]:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError) as error:
             raise InvalidActionError(
-                f"the arguments of {name} are not valid JSON ({error}): send an object", param=name
+                f"the arguments of {name} are not valid JSON ({error}): send an object",
+                param=name,
+                kind="bad_arguments",
             ) from error
     if not isinstance(arguments, Mapping):
         raise InvalidActionError(
-            f"the arguments of {name} must be a JSON object, got {type(arguments).__name__}", param=name
+            f"the arguments of {name} must be a JSON object, got {type(arguments).__name__}",
+            param=name,
+            kind="bad_arguments",
         )
     return arguments
 
@@ -187,7 +222,9 @@ def _text_argument(name: str, arguments: Mapping[str, Any], key: str, *, require
     if value is None and not required:
         return ""
     if not isinstance(value, str) or (required and not value):
-        raise InvalidActionError(f"{name} needs {key} as a string, got {value!r}", param=key)
+        raise InvalidActionError(
+            f"{name} needs {key} as a string, got {_brief(value)}", param=key, kind="bad_arguments"
+        )
     return value
 
 
@@ -196,9 +233,17 @@ def _temperature(name: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 2:
         raise InvalidActionError(
-            f"{name} needs temperature as a number from 0 to 2, got {value!r}", param="temperature"
+            f"{name} needs temperature as a number from 0 to 2, got {_brief(value)}",
+            param="temperature",
+            kind="bad_arguments",
         )
     return float(value)
+
+
+def _brief(value: Any) -> str:
+    """Enough of a wrong value to mend it; a model may put anything there."""
+    shown = repr(value)
+    return shown if len(shown) <= MAX_NAME_LENGTH else f"{type(value).__name__} of {len(shown)} characters"
 
 
 def _cut(text: str, max_characters: int | None) -> str:

@@ -12,7 +12,7 @@ from ..catalog.model import Model
 from ..errors import XRouterError
 from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
 from ..providers.pool import Pool
-from .episode import Episode, Preference, Response
+from .episode import Decision, Episode, Preference, Response
 
 
 class Decider(Protocol):
@@ -178,7 +178,7 @@ def _call(episode_id: str, model: Model, response: Response, at: float) -> CallE
 
 
 def _decisions(episode: Episode, at: float) -> list[CallEntry]:
-    """The policy's own model calls; their latency is part of the episode's and not known apart."""
+    """The policy's own model calls; `error` names the kinds of what was wrong with a decision, never its words."""
     return [
         CallEntry(
             call_id=f"p{turn}",
@@ -190,12 +190,18 @@ def _decisions(episode: Episode, at: float) -> list[CallEntry]:
             turn=turn,
             usage=step.decision.usage,
             cost_usd=model.price.cost(step.decision.usage),
-            latency_s=0.0,
+            latency_s=step.decision.policy_s,
+            error=_troubles(step.decision),
             simulated=model.simulated,
         )
         for turn, step in enumerate(episode.steps, start=1)
         if (model := step.decision.policy_model) is not None
     ]
+
+
+def _troubles(decision: Decision) -> str | None:
+    kinds = [f"{kind} x{count}" if count > 1 else kind for kind, count in decision.problems.items()]
+    return ", ".join(kinds) or None
 
 
 def _describe(error: BaseException) -> str:

@@ -90,6 +90,7 @@ class Environment:
         self._errors: tuple[str, ...] = ()
         self._policy_cost = Decimal(0)
         self._policy_usage = Usage()
+        self._cut_short: list[Decision] = []
         self._episode: Episode | None = None
         self._failure: EpisodeError | None = None
 
@@ -112,6 +113,8 @@ class Environment:
             allowed=self._allowed,
             streaming=self._sink is not None,
             warm_tokens=self._warm_tokens,
+            steps=tuple(self._steps),
+            cut_short=self._cut_short,
         )
 
     @property
@@ -129,6 +132,7 @@ class Environment:
 
     def abandoned(self) -> Episode:
         """What has been spent so far as an episode without an answer: for the books when a request goes no further."""
+        self._charge_cut_short()
         return self._finish(
             Completion({"role": "assistant", "content": None}, Usage(), "error"), None, "failed"
         )
@@ -161,6 +165,7 @@ class Environment:
     def stop(self, reason: StopReason, why: str) -> None:
         """End now with the best response so far: a deadline passed while the policy thought, or it failed."""
         if not self.done:
+            self._charge_cut_short()
             self._end_at_limit(reason, why)
 
     # --- answers -------------------------------------------------------------------------------------------
@@ -322,7 +327,8 @@ class Environment:
         confidence: float | None,
         degraded: str | None = None,
     ) -> None:
-        reasons = (degraded, _flawed(answer_from), self._preference.shortfall(confidence))
+        fallback = self._steps[-1].decision.fallback if self._steps else None
+        reasons = (degraded, fallback, _flawed(answer_from), self._preference.shortfall(confidence))
         why = "; ".join(filter(None, reasons)) or None
         self._episode = self._finish(completion, answer_from, reason, confidence, why)
 
@@ -350,6 +356,12 @@ class Environment:
         )
 
     # --- money and time ------------------------------------------------------------------------------------
+
+    def _charge_cut_short(self) -> None:
+        while self._cut_short:
+            decision = self._cut_short.pop(0)
+            self._charge(decision)
+            self._steps.append(Step(decision))
 
     def _charge(self, decision: Decision) -> None:
         if decision.policy_model is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..catalog.model import Model
 from ..errors import ProviderError
-from ..messages import Completion, Request, Usage
+from ..messages import Completion, Message, Request, Usage
 from .response_flaws import Flaw, leaves_no_answer
 
 DEFAULT_MAX_TURNS = 3
@@ -103,6 +103,11 @@ class Decision:
     hand_over: of a single call: its answer is the answer, the policy need not read it first. Only then can it be
         streamed while the model still writes.
     policy_model: the model that decided, where a language model did; its tokens are booked like any call.
+    policy_s: seconds that model took.
+    message: what it said, as an assistant message, so that it can be shown its own words again.
+    problems: what was wrong with what it said, by kind, and how often ("unknown_tool": 1); never its words.
+    refused: id of a tool call in `message` -> why it is not carried out though others of the message are.
+    fallback: why this is not what the policy wanted to do, such as that its model could not be reached.
     """
 
     action: Action
@@ -112,6 +117,11 @@ class Decision:
     info: Mapping[str, Any] = field(default_factory=dict)
     outside_training: bool = False
     hand_over: bool = False
+    policy_s: float = 0.0
+    message: Message | None = None
+    problems: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,8 @@ class Observation:
     allowed: names of the pool's models that may be called; None = all.
     warm_tokens: by model, how much of the prompt it is likely to have in its cache.
     streaming: the client waits for the first token: a decision that can already say `hand_over` should.
+    steps: what was decided so far, and what each decision brought.
+    cut_short: a list to which a policy appends what deciding cost when it comes to no decision; None = nobody books it.
     """
 
     request: Request
@@ -180,6 +192,8 @@ class Observation:
     allowed: frozenset[str] | None = None
     streaming: bool = False
     warm_tokens: Mapping[str, int] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    cut_short: list[Decision] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

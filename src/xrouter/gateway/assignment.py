@@ -14,7 +14,7 @@ from ..episodes.episode import Preference
 from ..errors import ModelNotFoundError, RequestError
 from ..messages import Request
 from ..policies.named import Named
-from ..policies.policy import Policy
+from ..policies.policy import PaidPolicy, Policy
 from ..providers.fallbacks import chain
 from ..router import Router
 from .controls import Controls
@@ -46,6 +46,11 @@ class Assignment:
         models = [router.pool[name] for name in self.models]
         dearest = max(worst_cost(model, request, output_limit(model, request)) for model in models)
         worst = dearest * (1 if isinstance(self.policy, Named) else CALLS_RESERVED)
+        decider = self.policy or router.policy
+        if isinstance(decider, Named):
+            decider = decider.otherwise or decider
+        if isinstance(decider, PaidPolicy):
+            worst += decider.worst_cost_usd(request, models, self.preference)
         cap = self.preference.max_cost_usd
         return worst if cap is None else min(worst, cap)
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..answer import Answer
 from ..caching.entry import Hit
 from ..catalog.model import Model
+from ..episodes.episode import CallModels, DirectAnswer, Select, Step, Synthesis
 from ..episodes.planning import Plan
 from ..errors import EpisodeError, MethodNotAllowedError, ProviderError, RateLimitedError, XRouterError
 from ..messages import Completion, Usage
@@ -73,6 +74,7 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
             for response in answer.calls
             for call in response.paid
         ],
+        **_decisions(answer),
         "stop_reason": answer.stop_reason,
         "cost_usd": dollars(answer.cost_usd),
         "usage": usage_object(answer.usage),
@@ -86,6 +88,38 @@ def xrouter_object(answer: Answer) -> dict[str, Any]:
         "degraded": answer.degraded,
         "simulated": answer.simulated,
     }
+
+
+def _decisions(answer: Answer) -> dict[str, Any]:
+    """What was decided in each turn, what that cost and what was wrong with it, where a language model decides."""
+    steps = answer.episode.steps
+    if not any(step.decision.policy_model or step.decision.fallback for step in steps):
+        return {}
+    return {"decisions": [_decision(turn, step) for turn, step in enumerate(steps, start=1)]}
+
+
+def _decision(turn: int, step: Step) -> dict[str, Any]:
+    decision, model = step.decision, step.decision.policy_model
+    return {
+        "turn": turn,
+        "action": _ACTIONS[type(decision.action)] if decision.action != CallModels(()) else "none",
+        "calls": [response.call_id for response in step.responses],
+        "model": None if model is None else model.name,
+        "cost_usd": dollars(Decimal(0) if model is None else model.price.cost(decision.usage)),
+        "prompt_tokens": decision.usage.prompt_tokens,
+        "completion_tokens": decision.usage.completion_tokens,
+        "latency_ms": round(decision.policy_s * 1000, 1),
+        "problems": dict(decision.problems),
+        "fallback": decision.fallback,
+    }
+
+
+_ACTIONS: Mapping[type, str] = {
+    CallModels: "call",
+    Select: "select",
+    DirectAnswer: "answer",
+    Synthesis: "synthesise",
+}
 
 
 def stored_completion(hit: Hit, episode_id: str) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def budget_headers(admission: Admission, spent: Sequence[Spent]) -> dict[str, st
 
 
 def calling_s(answer: Answer) -> float:
-    """Seconds in which models were being asked: of each turn its slowest call."""
+    """Seconds in which models were being asked: of each turn the decision, where a model takes it, and the slowest call."""
     return sum(
-        max((response.latency_s for response in step.responses), default=0.0) for step in answer.episode.steps
+        step.decision.policy_s + max((response.latency_s for response in step.responses), default=0.0)
+        for step in answer.episode.steps
     )

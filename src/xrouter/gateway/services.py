@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..accounts.gate import Gate
 from ..accounts.memory import MemoryAccounts
@@ -20,6 +21,8 @@ from ..observability.redaction import load_redaction
 from ..observability.tracing import SilentTracer, Tracer
 from ..observability.watching import watch_pool
 from ..policies.named import Named
+from ..policies.policy import PaidPolicy
+from ..providers.pool import Pool
 from ..router import Router
 from ..state.memory import MemoryState
 from ..state.state import State
@@ -71,9 +74,12 @@ def open_services(
     accounts = MemoryAccounts() if accounts is None else accounts
     state = MemoryState() if state is None else state
     seen = settings.observability
+    policy = router.policy
+    deciding = policy if isinstance(policy, PaidPolicy) else None
+    asked = [*router.pool, *router.pool.embedders, *([deciding.model] if deciding else [])]
     metrics = make_metrics(
         seen,
-        models=[*policy_names(router), *(model.name for model in (*router.pool, *router.pool.embedders))],
+        models=[*policy_names(router), *(model.name for model in asked)],
         policies=[router.policy.name, Named(()).name],
     )
     tracer = make_tracer(seen)
@@ -81,7 +87,13 @@ def open_services(
     if seen.metrics:
         router.on_decided, router.on_committed = metrics.decided, metrics.ledger_committed
     if seen.metrics or seen.tracing:
-        router.pool = watch_pool(router.pool, metrics, tracer, capture=seen.capture_content, redact=redact)
+        watched = partial(
+            watch_pool, metrics=metrics, tracer=tracer, capture=seen.capture_content, redact=redact
+        )
+        router.pool = watched(router.pool)
+        if deciding is not None:
+            alone = Pool((deciding.model,), {deciding.model.provider: deciding.provider})
+            deciding.provider = watched(alone).provider_of(deciding.model)
     access = settings.access
     return Services(
         router=router,

@@ -21,6 +21,7 @@ from numpy.lib.npyio import NpzFile
 
 from ..catalog.model import Model
 from ..errors import CheckpointError
+from ..settings import Settings
 from .arrays import ServedPolicy
 from .baselines import baseline, baseline_names
 from .calibration import SITUATIONS
@@ -35,6 +36,7 @@ from .turn_rules import Payoff
 FORMAT = 2
 FILE_NAME = "policy.npz"
 PACKAGED = "default.npz"
+TOOL_CALLING = "tool-calling"
 DOTTED_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -178,13 +180,20 @@ def read_provenance(source: str | Path | None = None) -> Provenance:
     return Provenance(tuple(header.get("trained_on", ())), header.get("config", {}))
 
 
-def load_policy(source: str | Path | None, models: Sequence[Model]) -> Policy:
+def load_policy(
+    source: str | Path | None, models: Sequence[Model], settings: Settings | None = None
+) -> Policy:
     """A policy ready to serve this pool.
 
-    source: a run folder, a checkpoint file, a baseline's or a model's name, the dotted path of a user's own policy
-    ("package.module:Name", called without arguments), or None for the packaged one. Raises CheckpointError.
+    source: a run folder, a checkpoint file, a baseline's or a model's name, "tool-calling" for the language model of
+    `settings.router_llm`, the dotted path of a user's own policy ("package.module:Name", called without arguments), or
+    None for the packaged one. Raises CheckpointError, and ConfigurationError where the settings name no such model.
     """
     if isinstance(source, str):
+        if source == TOOL_CALLING:
+            from .router_model import tool_calling_policy
+
+            return tool_calling_policy(settings or Settings(), models, os.environ)
         if source in baseline_names() or source in [model.name for model in models]:
             return ServedPolicy(baseline(source))
         if DOTTED_PATH.fullmatch(source):
@@ -215,7 +224,7 @@ def _arrays(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(
             f"no policy at {path}: give a run folder of `xrouter train`, a checkpoint file, or one of "
-            f"{', '.join(baseline_names())}"
+            f"{', '.join((*baseline_names(), TOOL_CALLING))}"
         )
     try:
         file = np.load(path, allow_pickle=False)

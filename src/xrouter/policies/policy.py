@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
-from ..episodes.episode import Decision, Observation
+from ..catalog.model import Model
+from ..episodes.episode import Decision, Observation, Preference
+from ..messages import Request
+from ..providers.provider import Provider
 
 
 @runtime_checkable
@@ -15,3 +20,17 @@ class Policy(Protocol):
     version: str
 
     async def act(self, observation: Observation) -> Decision: ...
+
+
+@runtime_checkable
+class PaidPolicy(Policy, Protocol):
+    """A policy whose decisions cost money, since `model` at `provider` takes them. `aclose` ends its connections."""
+
+    model: Model
+    provider: Provider
+
+    def worst_cost_usd(self, request: Request, pool: Sequence[Model], preference: Preference) -> Decimal:
+        """USD that a budget sets aside for the decisions of one request; the request is held to it."""
+        ...
+
+    async def aclose(self) -> None: ...

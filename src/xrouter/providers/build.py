@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..catalog.catalog import Catalog
 from ..catalog.model import Model, ModelKind
@@ -90,6 +91,20 @@ def unavailable(name: str, catalog: Catalog, env: Mapping[str, str]) -> str | No
         if endpoint.key_env and not env.get(endpoint.key_env, "").strip():
             return f"{endpoint.key_env} is not set"
     return None
+
+
+def endpoint_provider(
+    name: str,
+    endpoint: Endpoint,
+    settings: Settings,
+    env: Mapping[str, str],
+    *,
+    max_concurrency: int | None = None,
+) -> RetryingProvider:
+    """One endpoint outside any pool, guarded and retried like those within. Raises ConfigurationError."""
+    if max_concurrency is not None:
+        settings = replace(settings, max_concurrency_per_model=max_concurrency)
+    return RetryingProvider(_guarded(name, endpoint, settings, env), max_retries=settings.max_retries)
 
 
 def _of_kind(kind: ModelKind, models: list[Model]) -> list[Model]:
