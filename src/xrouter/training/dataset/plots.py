@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from ...catalog.model import TIERS
 from .build import Built, Written
@@ -18,7 +19,7 @@ from .recipe import Recipe
 
 DPI = 150
 COLOURS = ("#0b62d6", "#e08a00", "#2e8540", "#8a8f98", "#7b2d8b", "#d1495b")
-MOST_MODELS = 40
+MOST_MODELS = 60
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -40,9 +41,12 @@ def draw(built: Built, recipe: Recipe, folder: Path) -> dict[str, str]:
             _draw_rates(figure, rated, bands)
         captions["bands.png"] = "Samples by the pass rate of their question"
     models = len({model.name for one in samples for model in one.models})
-    with _figure(folder / "pools.png", (8.0, 1.6 + 0.24 * min(models, MOST_MODELS))) as figure:
-        _draw_pools(figure, samples)
-    captions["pools.png"] = "How many samples offer each model, and how many models a pool has"
+    with _figure(folder / "models.png", (8.0, 1.2 + 0.22 * min(models, MOST_MODELS))) as figure:
+        _draw_models(figure, samples)
+    captions["models.png"] = "In how many samples each model can be called"
+    with _figure(folder / "pools.png", (8.0, 3.6)) as figure:
+        _draw_sizes(figure, samples)
+    captions["pools.png"] = "Samples by the number of models in their pool"
     with _figure(folder / "tokens.png", (8.0, 4.2)) as figure:
         _draw_tokens(figure, samples, bands, recipe.max_prompt_tokens)
     captions["tokens.png"] = "Samples by the length of their prompt, tools included"
@@ -69,7 +73,7 @@ def _draw_rates(figure: Figure, samples: Sequence[Written], bands: Sequence[str]
     there = [band for band in bands if any(one.band == band for one in samples)]
     axes.hist(
         [[one.pass_rate or 0.0 for one in samples if one.band == band] for band in there],
-        bins=list(np.linspace(0, 1, 21)),
+        bins=list(np.linspace(-0.025, 1.025, 22)),
         stacked=True,
         label=there,
         color=_colours(there, bands),
@@ -77,39 +81,40 @@ def _draw_rates(figure: Figure, samples: Sequence[Written], bands: Sequence[str]
     )
     axes.set_xlabel("pass rate of the reference models")
     axes.set_ylabel("samples")
-    axes.set_xlim(0, 1)
+    axes.set_xlim(-0.03, 1.03)
     axes.legend(frameon=False)
 
 
-def _draw_pools(figure: Figure, samples: Sequence[Written]) -> None:
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+def _draw_models(figure: Figure, samples: Sequence[Written]) -> None:
+    axes = figure.add_subplot()
     uses = Counter(model for one in samples for model in one.models)
-    shown = sorted(uses, key=lambda model: (TIERS.index(model.tier), -uses[model], model.name))
-    cut = shown[MOST_MODELS:]
-    shown = shown[:MOST_MODELS]
-    tiers = [tier for tier in TIERS if any(model.tier == tier for model in shown)]
+    most_used = sorted(uses, key=lambda model: (-uses[model], model.name))[:MOST_MODELS]
+    shown = sorted(most_used, key=lambda model: (TIERS.index(model.tier), -uses[model], model.name))
     colour = dict(zip(TIERS, COLOURS, strict=False))
-    left.barh(
+    axes.barh(
         [model.name for model in shown],
         [uses[model] for model in shown],
         color=[colour[model.tier] for model in shown],
     )
-    left.invert_yaxis()
-    left.grid(axis="y", visible=False)
-    left.tick_params(axis="y", labelsize=8, length=0)
-    left.set_xlabel("samples" + (f" ({len(cut)} models not shown)" if cut else ""))
-    figure.legend(
-        handles=[Patch(color=colour[tier], label=tier) for tier in tiers],
-        loc="outside upper left",
-        ncols=len(tiers),
-        frameon=False,
-    )
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", labelsize=8, length=0)
+    cut = len(uses) - len(shown)
+    axes.set_xlabel("samples" + (f" (the {cut} models in the fewest are not shown)" if cut else ""))
+    tiers = [tier for tier in TIERS if any(model.tier == tier for model in shown)]
+    handles = [Patch(color=colour[tier], label=tier) for tier in tiers]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(tiers), frameon=False)
+
+
+def _draw_sizes(figure: Figure, samples: Sequence[Written]) -> None:
+    axes = figure.add_subplot()
     sizes = Counter(len(one.models) for one in samples)
-    right.bar(list(sizes), list(sizes.values()), color=COLOURS[3])
-    right.set_xticks(range(1, max(sizes) + 1, max(1, max(sizes) // 8)))
-    right.grid(axis="x", visible=False)
-    right.set_xlabel("models in the pool")
-    right.set_ylabel("samples")
+    axes.bar(list(sizes), list(sizes.values()), color=COLOURS[0])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="x", visible=False)
+    axes.set_xlabel("models in the pool")
+    axes.set_ylabel("samples")
 
 
 def _draw_tokens(figure: Figure, samples: Sequence[Written], bands: Sequence[str], limit: int) -> None:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from ...messages import Request
 from ...tasks.task import Task
 
-_WRAPPING = " \t\"'“”‘’«».!?。！？…"
+_WRAPPING = ' .?"“”。？…'
 
 
 @dataclass(frozen=True, slots=True)
