@@ -71,10 +71,15 @@ def test_pass_rates_and_graders_are_the_users_to_name(tmp_path: Path) -> None:
         tmp_path,
         guru_row("codegen__mbpp", user("Name f."), "f", rate=0.25),
         guru_row("math__gsm", user("6 * 7?"), "42", rate=None),
+        guru_row("math__gsm", user("6 * 8?"), "48", rate=float("nan")),
         graders={"codegen": "exact", "math__gsm": "numeric"},
         pass_rate_column="rate",
     )
-    assert [(row.task.grader, row.pass_rate) for row in table.rows] == [("exact", 0.25), ("numeric", None)]  # type: ignore[attr-defined]
+    assert [(row.task.grader, row.pass_rate) for row in table.rows] == [
+        ("exact", 0.25),
+        ("numeric", None),
+        ("numeric", None),
+    ]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

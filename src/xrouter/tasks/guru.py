@@ -152,7 +152,7 @@ def _is_json(reference: str) -> bool:
 
 def _rate(where: str, raw: Mapping[str, Any], column: str | None) -> float | None:
     value = None if column is None else raw[column]
-    if value is None:
+    if value is None or value != value:  # pandas writes NaN for what was not measured
         return None
     try:
         rate = float(value)
