@@ -14,7 +14,8 @@ from xrouter.catalog.model import TIERS, Model
 from xrouter.tasks.task import Task
 from xrouter.toml_reader import Reader
 from xrouter.training.dataset.question import Question
-from xrouter.training.dataset.recipe import Recipe, read_recipe
+from xrouter.training.dataset.recipe import Recipe
+from xrouter.training.dataset.recipe_file import read_recipe
 
 MODELS: Mapping[str, Model] = {
     f"{tier}-{i}": make_model(f"{tier}-{i}", tier=tier, context_window=100_000)

@@ -87,6 +87,16 @@ def test_the_reference_model_is_asked_with_live_alone(run: Run) -> None:
     assert {file.name: file.read_bytes() for file in Path("data").iterdir()} == first
 
 
+def test_a_tokenizer_that_is_not_there_costs_nothing(run: Run) -> None:
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+    Path("recipe.toml").write_text('tokenizer = "none.json"\n[[sources]]\ntasks = "arithmetic"\nn = 2\n')
+    live = ("--reference-model", "sim-small", "--live", "--max-cost-usd", "1")
+    result = run("build", "--recipe", "recipe.toml", *live, "--out", "data")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "none.json" in str(result.exception)
+    assert not Path("data").exists()
+
+
 def test_a_recipe_and_options_over_it(run: Run) -> None:
     Path("recipe.toml").write_text(
         'seed = 9\nbands = []\n[[sources]]\ntasks = "arithmetic"\nn = 6\n'

@@ -25,7 +25,8 @@ from xrouter.gateway.wire import parse_chat
 from xrouter.router import Router
 from xrouter.settings import DEFAULT_PRESETS, Settings, load_settings
 from xrouter.toml_reader import Reader
-from xrouter.training.dataset.recipe import Recipe, Reference, read_recipe
+from xrouter.training.dataset.recipe import Recipe, Reference
+from xrouter.training.dataset.recipe_file import read_recipe
 
 README = ROOT / "README.md"
 TOP = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ import pytest
 from dataset_kit import recipe_of
 
 from xrouter.errors import ConfigurationError
-from xrouter.training.dataset.recipe import Recipe, SourceRecipe, load_recipe
+from xrouter.training.dataset.recipe import Recipe, SourceRecipe
+from xrouter.training.dataset.recipe_file import load_recipe
 
 
 def test_the_defaults_are_the_published_ones() -> None:

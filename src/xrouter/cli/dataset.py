@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .collect import dollars, require_pyarrow
+from .collect import require_pyarrow
+from .dataset_options import limits_of, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +88,8 @@ def build(
     from ..settings import load_settings
     from ..training.dataset.build import FILES
 
-    cooked = _recipe(recipe, source or [], outcomes or [], reference_model, pool, seed)
-    limits = _limits(live, max_cost_usd, concurrency)
+    cooked = recipe_of(recipe, source or [], outcomes or [], reference_model, pool, seed)
+    limits = limits_of(live, max_cost_usd, concurrency)
     there = [name for name in FILES.values() if (out / name).exists()]
     if there and not resume:
         raise ConfigurationError(
@@ -131,70 +132,6 @@ def show(
         _print_sample(sample)
 
 
-def _recipe(
-    file: Path | None,
-    sources: Sequence[str],
-    outcomes: Sequence[Path],
-    reference_models: str | None,
-    pool: str | None,
-    seed: int | None,
-) -> Recipe:
-    """The file's values with the options over them."""
-    from ..toml_reader import Reader
-    from ..training.dataset.recipe import Recipe, load_recipe, read_recipe
-
-    recipe = Recipe() if file is None else load_recipe(file)
-    further = [_source(spec) for spec in sources] + [{"outcomes": str(folder)} for folder in outcomes]
-    given: dict[str, Any] = {"sources": further} if further else {}
-    if seed is not None:
-        given["seed"] = seed
-    read = read_recipe(Reader("the command line", given))
-    recipe = replace(
-        recipe,
-        sources=(*recipe.sources, *read.sources),
-        seed=recipe.seed if seed is None else read.seed,
-    )
-    if reference_models is not None:
-        recipe = replace(recipe, reference=replace(recipe.reference, models=_names(reference_models)))
-    if pool is not None:
-        chosen: str | tuple[str, ...] = pool if pool in ("catalog", "outcomes") else _names(pool)
-        recipe = replace(recipe, pools=replace(recipe.pools, models=chosen))
-    return recipe
-
-
-def _source(spec: str) -> dict[str, Any]:
-    name, equals, count = spec.rpartition("=")
-    if not equals:
-        return {"tasks": spec}
-    if not count.isdecimal() or not name:
-        raise ConfigurationError(
-            f"--source must be FILE.parquet, FILE.jsonl or NAME=N such as arithmetic=500, got {spec!r}",
-            param="source",
-        )
-    return {"tasks": name, "n": int(count)}
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise ConfigurationError(f"names of models with commas between are wanted, got {text!r}")
-    return names
-
-
-def _limits(live: bool, max_cost_usd: str | None, concurrency: int) -> LiveLimits | None:
-    from ..training.dataset.recipe import LiveLimits
-
-    if not live:
-        if max_cost_usd is not None:
-            raise ConfigurationError(
-                "--max-cost-usd allows nothing by itself: models are asked with --live only"
-            )
-        return None
-    if max_cost_usd is None:
-        raise ConfigurationError("--live spends money: say how much at most with --max-cost-usd")
-    return LiveLimits(dollars(max_cost_usd), concurrency)
-
-
 def _build(
     recipe: Recipe, settings: Settings, out: Path, limits: LiveLimits | None, *, resume: bool
 ) -> Built:
@@ -207,6 +144,7 @@ def _build(
     from ..training.dataset.gather import gather
     from ..training.dataset.pass_rates import known_rates, refuse_unmeasurable
     from ..training.dataset.pools import candidates, short_tiers
+    from ..training.dataset.tokens import counter
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -214,6 +152,7 @@ def _build(
         gathered = gather(recipe)
         models = candidates(recipe.pools, gathered, settings, Catalog.load(settings))
         rates, missing = known_rates(gathered, recipe)
+        counter(recipe.tokenizer)  # one that cannot be read is noticed before money is spent
     console.print(f"{len(gathered.questions)} questions, {len(missing)} without a pass rate")
     left_out = dict(gathered.left_out)
     with Progress(*columns, console=console) as progress:
@@ -253,7 +192,7 @@ def _measure(
     from ..tasks.journal import Journal, Row
     from ..training.dataset.pass_rates import calls_left, journal_path, measure
 
-    settings = replace(settings, pool=recipe.reference.models)
+    settings = replace(settings, pool=recipe.reference.models, fallbacks={})
     pool = build_pool(settings, Catalog.load(settings), os.environ)
     if pool.notice:
         typer.echo(pool.notice, err=True)
