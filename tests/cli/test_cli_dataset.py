@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
+from dataset_kit import guru_row, user, write_rows
 from outcomes_kit import synthetic_tables, write_tables
 from typer.testing import CliRunner
 
@@ -85,6 +86,32 @@ def test_the_reference_model_is_asked_with_live_alone(run: Run) -> None:
     again = run(*build, "--live", "--max-cost-usd", "1", "--resume")
     assert again.exit_code == 0, again.output
     assert {file.name: file.read_bytes() for file in Path("data").iterdir()} == first
+
+
+def test_reasoning360_files_with_pass_rates_need_no_model(run: Run) -> None:
+    rows = [
+        guru_row(
+            "math__gsm",
+            [{"role": "system", "content": "Be brief."}, *user(f"{i} + 1?")],
+            str(i + 1),
+            rate=i / 10,
+        )
+        for i in range(11)
+    ]
+    write_rows(Path("guru.parquet"), rows)
+    Path("recipe.toml").write_text('[[sources]]\ntasks = "guru.parquet"\npass_rate_column = "rate"\n')
+    result = run("build", "--recipe", "recipe.toml", "--out", "data")
+    assert result.exit_code == 0, result.output
+    samples = [s for file in Path("data").glob("*.parquet") for s in load_samples(file)]
+    assert {s.task.id: s.band for s in samples} == {s.task.id: band_of(s.pass_rate) for s in samples}
+    assert len({s.task.id for s in samples}) == 11
+    assert all([m["role"] for m in s.messages] == ["system", "system", "user"] for s in samples)
+    assert json.loads(Path("data/card.json").read_text())["bands"] == {"hard": 4, "medium": 10, "simple": 4}
+
+
+def band_of(pass_rate: float | None) -> str:
+    assert pass_rate is not None
+    return "hard" if pass_rate < 0.15 else "medium" if pass_rate < 0.65 else "simple"
 
 
 def test_a_tokenizer_that_is_not_there_costs_nothing(run: Run) -> None:
