@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,9 @@ from xrouter.gateway.controls import OPTIONS
 from xrouter.gateway.wire import parse_chat
 from xrouter.router import Router
 from xrouter.settings import DEFAULT_PRESETS, Settings, load_settings
+from xrouter.toml_reader import Reader
+from xrouter.training.dataset.recipe import Recipe, Reference
+from xrouter.training.dataset.recipe_file import read_recipe
 
 README = ROOT / "README.md"
 TOP = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -125,6 +128,18 @@ def test_toml_loads(block: Block, tmp_path: Path) -> None:
     if block.text.startswith("# train.toml"):
         config = pytest.importorskip("xrouter.training.config").TrainingConfig
         config.from_dict(tomllib.loads(block.text))
+        return
+    if block.text.startswith("# recipe.toml"):
+        values = tomllib.loads(block.text)
+        values["sources"][0].pop("graders")  # a module of the reader's
+        recipe = read_recipe(Reader("recipe.toml", values))
+        plain = replace(
+            recipe, sources=(), reference=Reference(), pools=replace(recipe.pools, sets={}, set_share=0.0)
+        )
+        assert plain == Recipe()
+        assert all(
+            model in Catalog.load(Settings()) for names in recipe.pools.sets.values() for model in names
+        )
         return
     file = tmp_path / "xrouter.toml"
     file.write_text(block.text, encoding="utf-8")

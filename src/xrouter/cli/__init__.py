@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError, RequestError, XRouterError
-from . import ask, bench, collect, demo, evaluate, keys, models, probe, report, router_check, serve, train
+from . import (
+    ask,
+    bench,
+    collect,
+    dataset,
+    demo,
+    evaluate,
+    keys,
+    models,
+    probe,
+    report,
+    router_check,
+    serve,
+    train,
+)
 
 app = typer.Typer(
     name="xrouter",
@@ -55,6 +69,7 @@ _models.callback()(models.models)
 _models.command()(probe.probe)
 app.add_typer(_models, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(dataset.app, name="dataset")
 
 
 def main() -> None:
