@@ -192,9 +192,7 @@ class Router:
         episode_id: str | None = None,
     ) -> Environment:
         """The rules of one request over the models that can take it. Raises RequestError where there is none."""
-        names, reasons = eligible(self.pool.models, request, scope, self._unhealthy())
-        if not names:
-            raise nobody_eligible(reasons)
+        names, reasons = self._eligible(request, scope)
         return Environment(
             self.pool,
             request,
@@ -204,6 +202,13 @@ class Router:
             warm_tokens=warm_tokens,
             episode_id=episode_id,
         )
+
+    def _eligible(self, request: Request, scope: Scope) -> tuple[frozenset[str], dict[str, str]]:
+        """As `eligibility.eligible`, of models that are well. Raises RequestError where nobody is left."""
+        names, reasons = eligible(self.pool.models, request, scope, self._unhealthy())
+        if not names:
+            raise nobody_eligible(reasons)
+        return names, reasons
 
     def _unhealthy(self) -> dict[str, str]:
         """Models that would fail at once, and why."""
@@ -232,9 +237,7 @@ class Router:
                 f"dry_run is not possible here: policy {policy.name!r} asks a language model to decide, which costs money",
                 param="dry_run",
             )
-        names, reasons = eligible(self.pool.models, request, scope, self._unhealthy())
-        if not names:
-            raise nobody_eligible(reasons)
+        names, reasons = self._eligible(request, scope)
         environment = Environment(self.pool, request, preference, allowed=names, warm_tokens=warm_tokens)
         decision = await policy.act(environment.observation)
         return planned(decision, request, self.pool, reasons)

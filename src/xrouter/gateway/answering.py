@@ -8,34 +8,31 @@ An admission ends exactly once: settled with what the ledger booked, or released
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from decimal import Decimal
 
-from ..accounts.admission import Admission
 from ..accounts.caller import Caller
 from ..answer import Answer
 from ..caching.cache import OFF, Asking
 from ..caching.control import CacheControl, cache_control
 from ..caching.entry import Hit
 from ..caching.question import Question
-from ..episodes.booking import Attribution, route_of, stored_answer_entry
+from ..episodes.booking import route_of, stored_answer_entry
 from ..episodes.cost import estimate_prompt_tokens
 from ..episodes.episode_id import new_episode_id
-from ..errors import BooksClosedError, LedgerError, RequestError
-from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
-from ..messages import Usage
+from ..errors import RequestError
 from ..observability.record import RequestRecord
-from ..trace_context import current_trace
+from .admitted import Admitted, ended_once
 from .api import Exchange
-from .asgi import Reply, header
+from .asgi import Reply, header_text
 from .asgi import Scope as Connection
 from .assignment import Assignment, assign
 from .controls import Controls, read_controls
 from .relay import Relay
 from .reply import chat_completion, plan_object, stored_completion
-from .response_headers import answer_headers, budget_headers, calling_s
+from .response_headers import answer_headers, calling_s
 from .services import Services
 from .sessions import Session, implied_session
 from .wire import Chat
@@ -93,7 +90,6 @@ class _One:
         self._started = time.monotonic()
         self._episode_id = new_episode_id()
         self._owner = caller.key_id or "anyone"
-        self._budget_headers: Mapping[str, str] = {}
 
     async def answer(self, connection: Connection) -> None:
         chat, controls, gate = self._chat, self._controls, self._services.gate
@@ -110,48 +106,41 @@ class _One:
             prompt_tokens=0 if controls.dry_run else estimate_prompt_tokens(chat.request),
             tags=controls.tags,
         )
-        try:
+        async with ended_once(admission):
             if controls.dry_run:
                 await self._plan(assignment)
                 await admission.release()
                 return
             assignment = assignment.capped(admission.max_cost_usd)
-            control = cache_control(_text(header(connection, b"cache-control")), controls.cache)
+            admitted = Admitted(admission, self._record, controls.session)
+            control = cache_control(header_text(connection, b"cache-control"), controls.cache)
             async with self._asking(assignment, control) as asking:
                 self._record.cache = asking.status
                 if asking.hit is not None:
-                    await self._from_cache(asking.hit, assignment, admission)
+                    await self._from_cache(asking.hit, assignment, admitted)
                 else:
-                    answer = await self._ask(assignment, admission, asking)
+                    answer = await self._ask(assignment, admitted, asking)
                     if name is not None and answer.episode.answer_from is not None:
                         await self._services.sessions.write(self._owner, name, _session(answer))
-        except BooksClosedError:
-            await admission.release()
-            raise
-        except LedgerError:
-            # Nobody knows what is in the books: what was set aside stays so until it lapses.
-            raise
-        except BaseException:
-            await admission.release()
-            raise
 
-    async def _ask(self, assignment: Assignment, admission: Admission, asking: Asking) -> Answer:
+    def _relay(self, headers: Mapping[str, str]) -> Relay:
+        return Relay(
+            self._reply,
+            self._exchange.stream(),
+            self._episode_id,
+            headers,
+            include_usage=self._chat.include_usage,
+        )
+
+    async def _ask(self, assignment: Assignment, admitted: Admitted, asking: Asking) -> Answer:
         chat, guardrails = self._chat, self._services.guardrails
-        relay = None
-        if chat.stream:
-            relay = Relay(
-                self._reply,
-                self._exchange.stream(),
-                self._episode_id,
-                {"x-xrouter-cache": asking.status},
-                include_usage=chat.include_usage,
-            )
+        relay = self._relay({"x-xrouter-cache": asking.status}) if chat.stream else None
         answer = await self._router.answer_request(
             chat.request,
             assignment.preference,
             policy=assignment.policy,
             scope=assignment.scope,
-            attribution=self._attribution(admission),
+            attribution=admitted.attribution,
             sink=None if guardrails.checks_answers else relay,
             warm_tokens=assignment.warm_tokens,
             episode_id=self._episode_id,
@@ -178,13 +167,13 @@ class _One:
             assert completion_object is not None
             headers = {
                 **answer_headers(answer, time.monotonic() - self._started, self._record.upstream_s),
-                **self._budget_headers,
+                **admitted.headers,
                 "x-xrouter-cache": asking.status,
             }
             await self._reply.json(200, self._exchange.whole(completion_object), headers)
         return answer
 
-    async def _from_cache(self, hit: Hit, assignment: Assignment, admission: Admission) -> None:
+    async def _from_cache(self, hit: Hit, assignment: Assignment, admitted: Admitted) -> None:
         """A stored answer: booked at no cost, with what it saved."""
         entry = stored_answer_entry(
             self._episode_id,
@@ -192,24 +181,17 @@ class _One:
             hit.saved_usd,
             assignment.preference,
             self._router.reference,
-            self._attribution(admission),
+            admitted.attribution,
             time.monotonic() - self._started,
         )
-        await self._router.book_entry(entry, [], self._attribution(admission))
+        await self._router.book_entry(entry, [], admitted.attribution)
         self._record.route, self._record.saved_usd = "cache", hit.saved_usd
         completion = stored_completion(hit, self._episode_id)
         headers = {"x-xrouter-cache": hit.kind, "x-xrouter-cost-usd": "0", "x-xrouter-route": "cache"}
         if self._chat.stream:
-            relay = Relay(
-                self._reply,
-                self._exchange.stream(),
-                self._episode_id,
-                headers,
-                include_usage=self._chat.include_usage,
-            )
-            await relay.whole(completion)
+            await self._relay(headers).whole(completion)
         else:
-            await self._reply.json(200, self._exchange.whole(completion), {**headers, **self._budget_headers})
+            await self._reply.json(200, self._exchange.whole(completion), {**headers, **admitted.headers})
 
     async def _plan(self, assignment: Assignment) -> None:
         plan = await self._router.plan(
@@ -245,27 +227,6 @@ class _One:
             forbidden=tuple(assignment.scope.forbidden),
         )
 
-    def _attribution(self, admission: Admission) -> Attribution:
-        trace = current_trace()
-
-        async def settled(entry: EpisodeEntry, calls: Sequence[CallEntry], spent: Sequence[Spent]) -> None:
-            usage = sum((call.usage for call in calls), Usage())
-            self._record.usage, self._record.cost_usd = usage, entry.cost_usd
-            self._record.route = entry.route
-            self._budget_headers = budget_headers(admission, spent)
-            await admission.settle(spent, usage.total_tokens)
-
-        return Attribution(
-            key_id=self._caller.key_id,
-            user=self._caller.user,
-            team=self._caller.team,
-            tags=admission.tags,
-            session=self._controls.session,
-            trace_id=None if trace is None else trace.trace_id,
-            scopes=admission.scopes,
-            settled=settled,
-        )
-
     def _note(self, answer: Answer) -> None:
         self._record.policy, self._record.confidence = answer.policy, answer.confidence
         self._record.route = route_of(answer.episode)
@@ -274,7 +235,3 @@ class _One:
 
 def _session(answer: Answer) -> Session:
     return Session(answer.model, answer.episode.completion.usage.prompt_tokens, time.time())
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")

@@ -44,6 +44,7 @@ from .asgi import (
     Scope,
     Send,
     header,
+    header_text,
     read_body,
     request_id,
     until_disconnect,
@@ -136,15 +137,11 @@ class Gateway:
         # The boundary of the process, as in `_watched`.
         except Exception as error:  # noqa: BLE001
             identifier = request_id(scope)
-            _log_without_values(identifier, error)
-            text = f"internal error; the log has it under request id {identifier}"
-            await Reply(send, identifier, CHAT).error(XRouterError(text))
+            await Reply(send, identifier, CHAT).error(_unforeseen(identifier, error))
 
     async def _watched(self, scope: Scope, receive: Receive, reply: Reply, record: RequestRecord) -> None:
         """One request, whatever goes wrong in it."""
-        parent = parse_trace_context(
-            _text(header(scope, b"traceparent")), _text(header(scope, b"tracestate"))
-        )
+        parent = parse_trace_context(header_text(scope, b"traceparent"), header_text(scope, b"tracestate"))
         try:
             with span(
                 self.services.tracer, f"{scope['method']} {record.api}", "server", parent=parent
@@ -167,9 +164,7 @@ class Gateway:
             await self._fail(error, reply, record)
         # The boundary of the process: whatever went wrong in one request, the next is served.
         except Exception as error:  # noqa: BLE001
-            _log_without_values(reply.request_id, error)
-            text = f"internal error; the log has it under request id {reply.request_id}"
-            await self._fail(XRouterError(text), reply, record)
+            await self._fail(_unforeseen(reply.request_id, error), reply, record)
 
     async def _fail(self, error: XRouterError, reply: Reply, record: RequestRecord) -> None:
         record.status, record.code = error.status, error.code or error.type
@@ -216,11 +211,8 @@ class Gateway:
                 return
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
-
-
-def _log_without_values(request_id: str, error: Exception) -> None:
-    """Where it failed, without the error's text: that may hold a prompt."""
+def _unforeseen(request_id: str, error: Exception) -> XRouterError:
+    """Log where it failed, without the error's text, which may hold a prompt; what the client is told."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s %s\n%s", request_id, type(error).__name__, frames)
+    return XRouterError(f"internal error; the log has it under request id {request_id}")

@@ -35,6 +35,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def header_text(scope: Scope, name: bytes) -> str | None:
+    value = header(scope, name)
+    return None if value is None else value.decode("latin-1")
+
+
 def request_id(scope: Scope) -> str:
     """The client's own x-request-id if it is a plain word, else a new one."""
     given = header(scope, b"x-request-id")

@@ -6,22 +6,16 @@ the caller -> the body -> controls -> admission (limits, budgets) -> the call, b
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from ..accounts.admission import Admission
 from ..accounts.caller import Caller
-from ..episodes.booking import Attribution
-from ..errors import BooksClosedError, LedgerError, RequestError, ServerStoppingError
-from ..ledger.ledger import CallEntry, EpisodeEntry, Spent
-from ..messages import Usage
+from ..errors import RequestError, ServerStoppingError
 from ..observability.record import RequestRecord
-from ..trace_context import current_trace
+from .admitted import Admitted, ended_once
 from .asgi import Receive, Reply, Scope, read_body, until_disconnect
 from .client_key import bearer
 from .controls import Controls, read_controls
 from .embeddings import Embedded, EmbeddingCall, embed, embedding_list, parse_embeddings, worst_cost
 from .reply import dollars
-from .response_headers import budget_headers
 from .services import Services
 
 _TAKEN = ("max_cost_usd", "deadline_s")
@@ -101,41 +95,14 @@ class _One:
             prompt_tokens=call.request.expected_tokens,
             tags=controls.tags,
         )
-        try:
-            return await embed(
+        admitted = Admitted(admission, self._record, controls.session)
+        async with ended_once(admission):
+            done = await embed(
                 router,
                 call,
                 max_cost_usd=preference.max_cost_usd,
                 timeout_s=preference.deadline_s,
-                attribution=self._attribution(admission),
+                attribution=admitted.attribution,
             )
-        except BooksClosedError:
-            await admission.release()
-            raise
-        except LedgerError:
-            # Nobody knows what is in the books: what was set aside stays so until it lapses.
-            raise
-        except BaseException:
-            await admission.release()
-            raise
-
-    def _attribution(self, admission: Admission) -> Attribution:
-        trace = current_trace()
-
-        async def settled(entry: EpisodeEntry, calls: Sequence[CallEntry], spent: Sequence[Spent]) -> None:
-            usage = sum((call.usage for call in calls), Usage())
-            self._record.usage, self._record.cost_usd = usage, entry.cost_usd
-            self._record.route = entry.route
-            self.headers.update(budget_headers(admission, spent))
-            await admission.settle(spent, usage.total_tokens)
-
-        return Attribution(
-            key_id=self._caller.key_id,
-            user=self._caller.user,
-            team=self._caller.team,
-            tags=admission.tags,
-            session=self._controls.session,
-            trace_id=None if trace is None else trace.trace_id,
-            scopes=admission.scopes,
-            settled=settled,
-        )
+        self.headers = admitted.headers
+        return done
