@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import AccountExistsError, AccountsError
-from ..ledger.faults import is_busy
+from ..ledger.sqlite_file import open_file
 from .account import Account, AccountKind
 from .faults import accounts_error, exists, no_account, no_key
 from .key import VirtualKey
@@ -210,30 +209,11 @@ class SqliteAccounts:
             raise accounts_error(self.path, error) from error
 
     def _open(self) -> sqlite3.Connection:
-        """Turning on WAL does not wait for others by itself, so this tries again."""
-        give_up = time.monotonic() + self._busy_timeout_s
-        while True:
-            try:
-                return self._connect()
-            except sqlite3.Error as error:
-                if not is_busy(error) or time.monotonic() >= give_up:
-                    raise
-            time.sleep(0.02)
+        return open_file(self.path, self._prepare, busy_timeout_s=self._busy_timeout_s, private=True)
 
-    def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch(mode=0o600)  # SQLite gives its other files the same mode
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            self._create_or_check(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA synchronous = FULL")
+        self._create_or_check(connection)
 
     def _create_or_check(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")

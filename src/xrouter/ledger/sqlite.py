@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 from ..errors import LedgerError
-from .faults import is_busy, ledger_error
+from .faults import ledger_error
 from .ledger import CallEntry, EpisodeEntry, Spent
 from .rows import call_row, dollars, episode_row, read_call, read_episode, totals_of_rows
 from .schema import INSERT_CALL, INSERT_EPISODE, create_or_check
 from .spend import Spend, SpendBy, read_spend
+from .sqlite_file import open_file
 from .totals import DEFAULT_TOP_ROUTES, EXACT, Totals
 from .writer import GroupWriter, Job
 
@@ -118,30 +118,16 @@ class SqliteLedger:
         await self._writer.aclose()
 
     def _open(self) -> sqlite3.Connection:
-        """The writing connection. Turning on WAL does not wait for others by itself, so this tries again."""
-        give_up = time.monotonic() + self._busy_timeout_s
-        while True:
-            try:
-                return self._connect()
-            except (OSError, sqlite3.Error) as error:
-                if not is_busy(error) or time.monotonic() >= give_up:
-                    raise ledger_error(self.path, error) from error
-            time.sleep(0.02)
-
-    def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
+        """The writing connection."""
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            create_or_check(connection, str(self.path))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return open_file(self.path, self._prepare, busy_timeout_s=self._busy_timeout_s)
+        except (OSError, sqlite3.Error) as error:
+            raise ledger_error(self.path, error) from error
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        create_or_check(connection, str(self.path))
 
     def _reader(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import StateError
-from ..ledger.faults import fault, is_busy
+from ..ledger.faults import fault
 from ..ledger.ledger import Spent
+from ..ledger.sqlite_file import open_file
 from ..ledger.writer import GroupWriter, Job
 from . import sqlite_work as work
 from .state import Hold, Take
@@ -110,32 +111,17 @@ class SqliteState:
             job.set_result(result)
 
     def _open(self) -> sqlite3.Connection:
-        """Turning on WAL does not wait for other processes by itself, so this tries again."""
-        give_up = time.monotonic() + self._busy_timeout_s
-        while True:
-            try:
-                return self._connect()
-            except (OSError, sqlite3.Error) as error:
-                if not is_busy(error) or time.monotonic() >= give_up:
-                    raise self._error(error) from error
-            time.sleep(0.02)
-
-    def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")
-            if not work.create(connection):
-                raise StateError(
-                    f"state {self.path} is a database of something else: name another file under `state`"
-                )
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return open_file(self.path, self._prepare, busy_timeout_s=self._busy_timeout_s)
+        except (OSError, sqlite3.Error) as error:
+            raise self._error(error) from error
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        if not work.create(connection):
+            raise StateError(
+                f"state {self.path} is a database of something else: name another file under `state`"
+            )
 
     def _error(self, error: Exception) -> StateError:
         return StateError(f"state {self.path} {fault(error, 'delete it, nothing in it needs keeping')}")
