@@ -198,12 +198,16 @@ def _be_worker(work: Work, listener: socket.socket, ready: int, alive: int) -> N
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Whatever code is running when it comes, so it must not raise. Once the worker serves, its server has a handler
+        # of its own and raises the signal once more when all is finished.
+        serving = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: None if serving.is_set() else os._exit(0))
         # Ctrl-C reaches the whole group of a terminal: the supervisor alone is to hear it, and tells its workers once.
         os.setpgid(0, 0)
         threading.Thread(target=_end_with_supervisor, args=(alive,), daemon=True).start()
 
         def say_ready(words: str) -> None:
+            serving.set()
             with os.fdopen(ready, "w", encoding="utf-8") as pipe:
                 pipe.write(words)
 
