@@ -12,6 +12,7 @@ from ..catalog.model import Model
 from ..errors import ConfigurationError, UnknownPriceError
 from ..providers.build import endpoint_provider
 from ..settings import Endpoint, Settings
+from ..settings_tables.router_llm import RouterLLMSettings
 from ..toml_reader import Reader, nearest
 from .tool_calling import ToolCallingPolicy
 
@@ -64,6 +65,15 @@ def router_model(settings: Settings, catalog: Catalog) -> Model:
             '"0" for a free one)',
             param="router_llm.price",
         )
+    made = priced_model(name, options, str(settings.file or "settings"))
+    if known is None:
+        return made
+    provider = known.provider if options.url is None else ENDPOINT
+    return replace(known, price=made.price, provider=provider, endpoints=())
+
+
+def priced_model(name: str, options: RouterLLMSettings, said_in: str = "settings") -> Model:
+    """A model that only [router_llm] tells of. Raises ConfigurationError for a price that cannot be read."""
     table: dict[str, Any] = {
         "provider": ENDPOINT,
         "tier": "specialised",
@@ -71,12 +81,7 @@ def router_model(settings: Settings, catalog: Catalog) -> Model:
         "max_output_tokens": options.max_tokens,
         "price": options.price,
     }
-    said_in = str(settings.file or "settings")
-    made = read_entry(Reader(said_in, table, ENDPOINT), name, default_source=said_in).model("openai")
-    if known is None:
-        return made
-    provider = known.provider if options.url is None else ENDPOINT
-    return replace(known, price=made.price, provider=provider, endpoints=())
+    return read_entry(Reader(said_in, table, ENDPOINT), name, default_source=said_in).model("openai")
 
 
 def router_endpoint(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> Endpoint:

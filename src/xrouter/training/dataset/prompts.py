@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from ...catalog.model import Model
-from ...catalog.price import Price, Rates
 from ...episodes.episode import Observation, Preference
 from ...errors import ProviderRequestError
 from ...messages import Chunk, Completion, Request, text_of
 from ...policies.tool_calling import ToolCallingPolicy
 from ...settings_tables.router_llm import RouterLLMSettings
+from ..trained_model import trained_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Prompter:
     """Makes first turns of a router with these settings."""
 
     def __init__(self, options: RouterLLMSettings) -> None:
-        self._policy = ToolCallingPolicy(_Nobody(), _router(options), options)
+        self._policy = ToolCallingPolicy(_Nobody(), trained_model(options), options)
 
     def first_turn(self, request: Request, pool: Sequence[Model], preference: Preference) -> FirstTurn:
         models = tuple(pool)
@@ -42,13 +40,6 @@ class Prompter:
             read += sum(len(text_of(m.get("content"))) for m in request.messages if m["role"] == "system")
         said = sum(len(text_of(message.get("content"))) for message in request.messages)
         return FirstTurn(messages, tuple(asked.params.get("tools", ())), read >= said)
-
-
-def _router(options: RouterLLMSettings) -> Model:
-    """The router that is to be trained: only its window matters here."""
-    free = Price(Rates(Decimal(0), Decimal(0)), date(1970, 1, 1), "a router that nobody asks")
-    name = options.model or "router"
-    return Model(name, "nobody", name, "budget", free, options.context_window, options.max_tokens)
 
 
 class _Nobody:
