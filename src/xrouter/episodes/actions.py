@@ -42,18 +42,21 @@ def tool_names(models: Iterable[Model]) -> dict[str, str]:
     return names
 
 
-def tool_schemas(pool: Iterable[Model]) -> list[dict[str, Any]]:
-    """The pool as OpenAI tools: what a policy may call, with prices (USD per million tokens) in the text."""
+def tool_schemas(pool: Iterable[Model], *, brief: bool = False) -> list[dict[str, Any]]:
+    """The pool as OpenAI tools: what a policy may call, with prices (USD per million tokens) in the text.
+
+    brief: for a policy that knows its tools: tiers alone, nothing explained.
+    """
     models = tuple(pool)
     schemas = [
-        _function(name, _describe(model), _CALL_PARAMETERS, required=())
+        _function(name, model.tier if brief else _describe(model), _parameters(brief), required=())
         for name, model in zip(tool_names(models), models, strict=True)
     ]
     schemas.append(
         _function(
             SELECT,
-            "Hand over one earlier response as the final answer, unchanged.",
-            {"call_id": {"type": "string", "description": "The call_id shown with that response."}},
+            "hand over" if brief else "Hand over one earlier response as the final answer, unchanged.",
+            {"call_id": {"type": "string"} if brief else _CALL_ID},
             required=("call_id",),
         )
     )
@@ -97,8 +100,15 @@ def render_response(
     }
 
 
-def shown_response(response: Response, *, max_characters: int | None = None) -> dict[str, Any]:
-    """What a policy reads of a response; long texts are cut in the middle at `max_characters`. Cost in USD."""
+def shown_response(
+    response: Response, *, max_characters: int | None = None, brief: bool = False
+) -> dict[str, Any]:
+    """What a policy reads of a response; long texts are cut in the middle at `max_characters`. Cost in USD.
+
+    brief: the final answer in place of the text, where one could be read, and nothing of the call.
+    """
+    if brief:
+        return _brief_response(response, max_characters)
     shown: dict[str, Any] = {"call_id": response.call_id, "model": response.model}
     if response.error is not None:
         shown["error"] = response.error
@@ -116,6 +126,25 @@ def shown_response(response: Response, *, max_characters: int | None = None) -> 
     return shown
 
 
+def _brief_response(response: Response, max_characters: int | None) -> dict[str, Any]:
+    if response.error is not None:
+        return {"call_id": response.call_id, "error": response.error}
+    told = response.text if response.answer is None else response.answer
+    shown: dict[str, Any] = {"call_id": response.call_id, "answer": _cut(told, max_characters)}
+    if response.completion is not None and response.completion.tool_calls:
+        shown["tool_calls"] = [dict(call) for call in response.completion.tool_calls]
+    if response.flaws:
+        shown["flaws"] = sorted(response.flaws)
+    return shown
+
+
+def _parameters(brief: bool) -> dict[str, Any]:
+    if not brief:
+        return _CALL_PARAMETERS
+    return {name: {"type": schema["type"]} for name, schema in _CALL_PARAMETERS.items()}
+
+
+_CALL_ID = {"type": "string", "description": "The call_id shown with that response."}
 _CALL_PARAMETERS: dict[str, Any] = {
     "optimized_system_prompt": {
         "type": "string",

@@ -22,9 +22,17 @@ NOT_CARRIED_OUT = "not carried out"
 
 
 def turns(
-    observation: Observation, offered: Sequence[Model], *, max_response_chars: int, in_text: bool = False
+    observation: Observation,
+    offered: Sequence[Model],
+    *,
+    max_response_chars: int,
+    in_text: bool = False,
+    brief: bool = False,
 ) -> list[Message]:
-    """The messages that follow the conversation. `in_text`: as text the Hermes way, for endpoints without tools."""
+    """The messages that follow the conversation. `in_text`: as text the Hermes way, for endpoints without tools.
+
+    brief: of each response only what it answers.
+    """
     messages: list[Message] = []
     turns_left = len(observation.steps) + observation.turns_left
     money_left = observation.preference.max_cost_usd
@@ -33,7 +41,7 @@ def turns(
         if money_left is not None:
             money_left -= cost_of(step)
             state["money_left_usd"] = format(max(money_left, Decimal(0)), "f")
-        told = _turn(number, step, offered, state, max_response_chars)
+        told = _turn(number, step, offered, state, max_response_chars, brief)
         messages += _as_text(told) if in_text else told
     return messages
 
@@ -73,7 +81,12 @@ def said(decision: Decision, number: int, offered: Sequence[Model]) -> Message:
 
 
 def _turn(
-    number: int, step: Step, offered: Sequence[Model], state: Mapping[str, Any], max_response_chars: int
+    number: int,
+    step: Step,
+    offered: Sequence[Model],
+    state: Mapping[str, Any],
+    max_response_chars: int,
+    brief: bool,
 ) -> list[Message]:
     message = said(step.decision, number, offered)
     why = "; ".join(step.errors)
@@ -91,17 +104,17 @@ def _turn(
         found = next((pair for pair in pairs if pair[0].model == model), None)
         if found is not None:
             pairs.remove(found)
-        shown = _shown(None if found is None else found[1], refused or why, max_response_chars)
+        shown = _shown(None if found is None else found[1], refused or why, max_response_chars, brief)
         if i == len(tool_calls) - 1:
             shown |= state
         results.append({"role": "tool", "tool_call_id": call["id"], "content": _json(shown)})
     return [spoken, *results]
 
 
-def _shown(response: Response | None, why: str, max_response_chars: int) -> dict[str, Any]:
+def _shown(response: Response | None, why: str, max_response_chars: int, brief: bool) -> dict[str, Any]:
     if response is None:
         return {"error": why or NOT_CARRIED_OUT}
-    return shown_response(response, max_characters=max_response_chars)
+    return shown_response(response, max_characters=max_response_chars, brief=brief)
 
 
 def _note(content: Mapping[str, Any]) -> Message:

@@ -99,7 +99,8 @@ class ToolCallingPolicy:
         a turn only adds to what was sent in the one before.
         """
         options, window = self.options, self.model.context_window
-        schemas = tools_of(observation, offered)
+        brief = options.prompt == "brief"
+        schemas = tools_of(observation, offered, brief=brief)
         in_text = options.tool_mode == "text"
 
         def told(user_system_prompt: str = "") -> Message:
@@ -109,6 +110,7 @@ class ToolCallingPolicy:
                 own_rules=options.instructions,
                 tools_in_text=schemas if in_text else (),
                 user_system_prompt=user_system_prompt,
+                brief=brief,
             )
             return {"role": "system", "content": written}
 
@@ -124,7 +126,7 @@ class ToolCallingPolicy:
             max_characters=max(0, room),
             merged=options.system_messages == "merged",
         )
-        so_far = turns(observation, offered, max_response_chars=response_chars, in_text=in_text)
+        so_far = turns(observation, offered, max_response_chars=response_chars, in_text=in_text, brief=brief)
         return Request(
             (told(system), *conversation, *so_far),
             self._params(schemas, in_text),
@@ -249,9 +251,11 @@ def offered_models(observation: Observation) -> tuple[Model, ...]:
     return tuple(model for model in observation.pool if allowed is None or model.name in allowed)
 
 
-def tools_of(observation: Observation, offered: Sequence[Model]) -> list[dict[str, Any]]:
+def tools_of(
+    observation: Observation, offered: Sequence[Model], *, brief: bool = False
+) -> list[dict[str, Any]]:
     """The routing tools; in simple mode there is nothing to select."""
-    schemas = tool_schemas(offered)
+    schemas = tool_schemas(offered, brief=brief)
     if observation.preference.simple:
         return [schema for schema in schemas if schema["function"]["name"] != SELECT]
     return schemas

@@ -11,6 +11,7 @@ from ..toml_reader import Reader, number, one_of, whole
 
 ToolMode = Literal["native", "text"]
 SystemMessages = Literal["separate", "merged"]
+PromptStyle = Literal["full", "brief"]
 OnFailure = Literal["answer", "error"]
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -31,6 +32,8 @@ class RouterLLMSettings:
         <tool_call> blocks from the answer, for endpoints without a template for tools.
     system_messages: "separate" keeps the user's system prompt a message of its own; "merged" quotes it in the
         router's, for templates that take one system message.
+    prompt: "full" explains the rules, tools and wishes; "brief" only names them, for routers that were trained on it: a third of
+        the tokens in every decision. Routers that were not cannot follow it.
     parallel_calls: ask for `parallel_tool_calls`; off for endpoints that refuse the parameter.
     max_calls: models called at once. max_concurrency: decisions under way at once.
     max_response_chars: of a response, how many characters the router reads; longer ones are cut in the middle.
@@ -51,6 +54,7 @@ class RouterLLMSettings:
     timeout_s: float = 60.0
     tool_mode: ToolMode = "native"
     system_messages: SystemMessages = "separate"
+    prompt: PromptStyle = "full"
     parallel_calls: bool = True
     max_calls: int = 5
     max_concurrency: int = 128
@@ -106,6 +110,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "timeout_s": number(0, above=True),
     "tool_mode": one_of(*get_args(ToolMode)),
     "system_messages": one_of(*get_args(SystemMessages)),
+    "prompt": one_of(*get_args(PromptStyle)),
     "parallel_calls": Reader.flag,
     "max_calls": whole(1),
     "max_concurrency": whole(1),
