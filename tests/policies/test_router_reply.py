@@ -24,7 +24,8 @@ from xrouter.episodes.episode import (
 )
 from xrouter.errors import ProviderUnavailableError
 from xrouter.messages import Completion, Request, Usage
-from xrouter.policies.router_reply import Reply, read_reply, without_thinking
+from xrouter.policies.router_message import without_thinking
+from xrouter.policies.router_reply import Reply, read_reply
 
 TOOLS = {"tools": [{"type": "function", "function": {"name": "get_weather"}}]}
 

@@ -5,19 +5,16 @@ Pure functions of the reply and the observation; nothing here asks a model.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ..catalog.model import Model
 from ..episodes.actions import (
     EMPTY,
     MAX_NAME_LENGTH,
     SELECT,
-    named_arguments,
     read_call,
     read_selection,
     tool_names,
@@ -33,22 +30,20 @@ from ..episodes.episode import (
     Step,
     Synthesis,
 )
-from ..episodes.function_calls import NamedArguments, written_calls
 from ..errors import InvalidActionError
 from ..messages import Completion, Message
 from .router_instructions import own_words_barred_by
-from .router_view import client_tool_names, harmless
-
-_THINKING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)\s*", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"\A.*?</think>\s*", re.DOTALL | re.IGNORECASE)
-_CALL_MARKS = re.compile(
-    r"</?tool_calls?>|<function[=_]|\[TOOL_CALLS\]|<\|tool_call|<\|python_tag\|>|<[|｜]tool", re.IGNORECASE
+from .router_message import (
+    CALL_MARKS,
+    AskedCall,
+    before_calls,
+    calls_in_text,
+    made_id,
+    native_calls,
+    shown_message,
+    without_thinking,
 )
-_BLOCKS = (
-    re.compile(r"```(?:json|xml|tool_call|tool_code|python)?[ \t]*\n(.*?)```", re.DOTALL),
-    re.compile(r"<tools>(.*?)</tools>", re.DOTALL),
-)
-"""Where models that lack a tag of their own put calls; Qwen2.5-Coder does both."""
+from .router_view import client_tool_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +61,6 @@ class Reply:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One tool call as it was written. arguments: JSON text or a value."""
-
-    id: str
-    name: str
-    arguments: Any
-
-
 def read_reply(
     completion: Completion,
     observation: Observation,
@@ -89,15 +75,15 @@ def read_reply(
     """
     turn = len(observation.steps) + 1
     text = without_thinking(completion.text)
-    asked, problems = _native_calls(completion, turn), Counter[str]()
+    asked, problems = native_calls(completion, turn), Counter[str]()
     if not asked:
-        written = _calls_in_text(text, offered)
+        written = calls_in_text(text, offered)
         if written:
             if not tools_in_text:
                 problems["call_in_text"] += len(written)
-            text = _before_calls(text)
+            text = before_calls(text)
             asked = [
-                _Asked(made_id(turn, i), name, arguments) for i, (name, arguments) in enumerate(written, 1)
+                AskedCall(made_id(turn, i), name, arguments) for i, (name, arguments) in enumerate(written, 1)
             ]
     message = shown_message(text, asked)
     if not asked:
@@ -107,34 +93,6 @@ def read_reply(
         own = Synthesis(text) if observation.responses else DirectAnswer(text)
         return Reply(message, own)
     return _read_calls(asked, message, problems, observation, offered, max_calls)
-
-
-def without_thinking(text: str) -> str:
-    """The text without a block of thoughts at its start, which some servers leave there."""
-    stripped = _THINKING.sub("", text, count=1)
-    if stripped == text and "</think>" in text.lower():
-        stripped = _THOUGHT_END.sub("", text, count=1)  # the template had opened the block
-    return stripped
-
-
-def shown_message(text: str, asked: Sequence[Any]) -> Message:
-    """An assistant message whose names and arguments are what servers demand of a history."""
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if asked else "")}
-    if asked:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": _safe_name(call.name), "arguments": _object_text(call.arguments)},
-            }
-            for call in asked
-        ]
-    return message
-
-
-def made_id(turn: int, number: int) -> str:
-    """An id for a tool call without one: nine letters and digits, which the strictest templates demand."""
-    return f"call{turn % 100:02}{number % 1000:03}"
 
 
 def answered(step: Step) -> list[tuple[Call, Response | None]]:
@@ -151,52 +109,6 @@ def answered(step: Step) -> list[tuple[Call, Response | None]]:
     return pairs
 
 
-def _native_calls(completion: Completion, turn: int) -> list[_Asked]:
-    asked: list[_Asked] = []
-    ids: set[str] = set()
-    for number, call in enumerate(completion.tool_calls, start=1):
-        try:
-            name, arguments = named_arguments(call)
-        except InvalidActionError:
-            name, arguments = "", None
-        given = call.get("id") if isinstance(call, Mapping) else None
-        id_ = given if isinstance(given, str) and given and given not in ids else made_id(turn, number)
-        ids.add(id_)
-        asked.append(_Asked(id_, name, arguments))
-    return asked
-
-
-def _calls_in_text(text: str, offered: Sequence[Model]) -> list[NamedArguments]:
-    """Calls left in the text in any spelling; other than tagged ones only where they name a tool of ours."""
-    ours = {*tool_names(offered), SELECT}
-    for piece in (text, *(found for block in _BLOCKS for found in block.findall(text))):
-        calls = written_calls(piece, offered=True) or []
-        if calls and (_CALL_MARKS.search(piece) or all(name in ours for name, _ in calls)):
-            return calls
-    return []
-
-
-def _before_calls(text: str) -> str:
-    mark = _CALL_MARKS.search(text)
-    return text[: mark.start()].strip() if mark else ""
-
-
-def _safe_name(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:MAX_NAME_LENGTH] or "unknown"
-
-
-def _object_text(arguments: Any) -> str:
-    value = arguments
-    if isinstance(arguments, str):
-        try:
-            value = json.loads(arguments)
-        except (ValueError, RecursionError):
-            return "{}"
-    if not isinstance(value, Mapping):
-        return "{}"
-    return harmless(json.dumps(value, ensure_ascii=False, default=str))
-
-
 def _bar_to_own_words(
     text: str, completion: Completion, observation: Observation, offered: Sequence[Model]
 ) -> InvalidActionError | None:
@@ -204,7 +116,7 @@ def _bar_to_own_words(
     barred = own_words_barred_by(observation.request)
     limit = observation.request.max_output_tokens
     cut = completion.finish_reason == "length"
-    if _CALL_MARKS.search(text):
+    if CALL_MARKS.search(text):
         return InvalidActionError(
             "the tool call cannot be read: write one JSON object with name and arguments",
             kind="malformed_call",
@@ -241,7 +153,7 @@ def _names(tool: str, text: str) -> bool:
 
 
 def _read_calls(
-    asked: Sequence[_Asked],
+    asked: Sequence[AskedCall],
     message: Message,
     problems: Counter[str],
     observation: Observation,

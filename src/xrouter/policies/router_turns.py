@@ -15,7 +15,8 @@ from ..catalog.model import Model
 from ..episodes.actions import SELECT, shown_response, tool_names
 from ..episodes.episode import CallModels, Decision, Observation, Response, Select, Step
 from ..messages import Message
-from .router_reply import answered, made_id
+from .router_message import made_id
+from .router_reply import answered
 from .router_view import harmless
 
 NOT_CARRIED_OUT = "not carried out"
