@@ -18,9 +18,9 @@ from xrouter.catalog.model import Model
 from xrouter.catalog.price import Price, Rates
 from xrouter.messages import Usage
 from xrouter.providers.pool import Pool
-from xrouter.providers.replay import Recording as RecordedCall
 from xrouter.providers.replay import ReplayProvider
 from xrouter.tasks.outcomes import Outcomes, Recording
+from xrouter.tasks.recorded_world import RecordedCalls
 
 TOPICS = (
     ["triangle", "integer", "prime", "divisor", "polygon", "radius", "fraction", "equation"],
@@ -164,21 +164,9 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> Path:
     return write_tables(folder, tables(outcomes))
 
 
-def replaying_pool(outcomes: Outcomes, text: str | None = None) -> Pool:
-    """The pool whose models say again what they said. A call that held no answer says nothing that can be read as one.
-
-    text: what every call says in place of its answer, which is then known from the recording alone.
-    """
-    record = outcomes.recording
-    calls = {
-        (record.models[m].name, record.prompts[q]): RecordedCall(
-            text=text or _answer(record, q, m) or "hm, " * 50,
-            usage=Usage(int(record.prompt_tokens_QM[q, m]), int(record.tokens_QM[q, m])),
-            answer=_answer(record, q, m),
-        )
-        for q, m in np.argwhere(record.present_QM).tolist()
-    }
-    return Pool(record.models, {"replay": ReplayProvider(calls)})
+def replaying_pool(outcomes: Outcomes) -> Pool:
+    """The pool whose models say again what they said."""
+    return Pool(outcomes.models, {"replay": ReplayProvider(RecordedCalls(outcomes))})
 
 
 def _answer(record: Recording, q: int, m: int) -> str | None:

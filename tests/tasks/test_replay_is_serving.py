@@ -84,7 +84,7 @@ def serve(
     cap: Decimal | None = None,
 ) -> list[Episode]:
     """Every query through the code that serves; where there is no answer, what the error says was spent."""
-    pool = replaying_pool(outcomes, None if cap is None else "hm, " * 50)
+    pool = replaying_pool(outcomes)
     served = ServedPolicy(policy)
 
     async def one(prompt: str) -> Episode:

@@ -16,8 +16,9 @@ from .graders import grade_completion
 from .outcomes import Outcomes
 from .task import Task
 
-UNRECORDED = "(the text of this answer is not recorded)"
-"""What a call says whose recording holds neither text nor answer; it is no flaw of the model's."""
+UNRECORDED = "(what the model said\nis not recorded)"
+"""What a call says whose recording holds neither text nor answer. Worded so that no answer is read in it and two of them
+do not count as saying the same (`episodes.answers`, `episodes.similarity`)."""
 
 
 class RecordedWorld:
