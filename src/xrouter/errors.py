@@ -26,6 +26,9 @@ XRouterError
 │   └── NoAnswerError         every call failed (502)
 ├── InvalidActionError        a policy's output that is no action; its text is for the policy to read
 ├── CheckpointError           a policy file that cannot be loaded
+├── RunStoppedError           a whole run (of training, say) cannot go on, whichever call came upon it
+│   ├── RunBudgetError        its money is used up
+│   └── RunBooksError         its file of answers and money cannot be read or written
 ├── DataError                 recorded outcomes or task files that do not fit their schema
 ├── LedgerError               the ledger could not be read or written (500)
 │   └── BooksClosedError      it could not be written a moment ago, so nobody is asked anything (503)
@@ -240,6 +243,20 @@ class InvalidActionError(XRouterError):
 
 class CheckpointError(XRouterError):
     code = "bad_checkpoint"
+
+
+class RunStoppedError(XRouterError):
+    """Never an observation: it passes through episodes and ends what plays them."""
+
+    code = "run_stopped"
+
+
+class RunBudgetError(RunStoppedError):
+    code = "run_budget_exhausted"
+
+
+class RunBooksError(RunStoppedError):
+    code = "run_books_error"
 
 
 class DataError(XRouterError):

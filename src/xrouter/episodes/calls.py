@@ -17,6 +17,7 @@ from ..errors import (
     ProviderRequestError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    RunStoppedError,
 )
 from ..messages import Completion, Request, Usage
 from ..providers.pool import Pool
@@ -72,6 +73,7 @@ async def ask_all(
 
     A call that has not finished after `time_left_s` seconds, or when this is cancelled, is ended and becomes
     a failed response, booked at its estimated prompt: the upstream may charge for what it had read.
+    Raises RunStoppedError where a call came upon the end of a whole run; the episode is then worth nothing.
     """
     if not calls:
         return
@@ -122,6 +124,8 @@ async def _ask(call: PlannedCall, pool: Pool, turn: int) -> Response:
         completion = await pool.provider_of(call.model).complete(call.model, call.request)
     except ProviderError as error:
         fault = error
+    except RunStoppedError:
+        raise
     except Exception as error:
         log.exception("provider %s raised outside its contract", call.model.provider)
         fault = ProviderError(
