@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ..catalog.catalog import Catalog
@@ -16,6 +16,9 @@ from .hedged import HedgedProvider
 from .pool import Pool
 from .provider import Provider
 from .retry import RetryingProvider
+
+Around = Callable[[Provider], Provider]
+"""Puts something around each endpoint's guarded provider, below retries and hedges: it sees every single attempt."""
 
 SIMULATED_NOTICE = (
     "SIMULATED MODELS: no API key was found and no local model is installed, so the pool only pretends; its "
@@ -31,7 +34,13 @@ LOCAL_NOTICE = (
 )
 
 
-def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> Pool:
+def build_pool(
+    settings: Settings,
+    catalog: Catalog,
+    env: Mapping[str, str],
+    *,
+    around: Around = lambda provider: provider,
+) -> Pool:
     """The models of `settings.pool`; without it every current model whose key is in `env` and the local models
     that are installed; without any of these the simulated ones, with a notice that says so.
 
@@ -64,7 +73,7 @@ def build_pool(settings: Settings, catalog: Catalog, env: Mapping[str, str]) -> 
     check_fallbacks(settings.fallbacks, [model.name for model in models])
     every = (*models, *embedders)
     names = dict.fromkeys(name for model in every for name in catalog.providers_of(model.name))
-    guarded = {name: _guarded(name, catalog.endpoints[name], settings, env) for name in names}
+    guarded = {name: around(_guarded(name, catalog.endpoints[name], settings, env)) for name in names}
     providers = {name: RetryingProvider(guarded[name], max_retries=settings.max_retries) for name in names}
     routes = {model.name: _route(model, guarded, settings) for model in every if _needs_route(model)}
     return Pool(tuple(models), providers, notice, routes, tuple(embedders))

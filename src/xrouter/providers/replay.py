@@ -34,7 +34,8 @@ class ReplayProvider:
 
     speed: None answers at once; 1.0 takes as long as the recorded call did, 10.0 a tenth of that. The
         completion's `latency_s` is the recorded one in any case.
-    A request that allows fewer output tokens than were recorded gets a cut text without a final answer.
+    A request that allows fewer output tokens than were recorded gets a cut text without a final answer, in its share of
+    the time.
     Raises ProviderUnavailableError for a call that was not recorded or that failed when it was.
     """
 
@@ -53,6 +54,9 @@ class ReplayProvider:
 
     async def complete(self, model: Model, request: Request, *, timeout_s: float | None = None) -> Completion:
         recording = self._recordings.get((model.name, request.query))
+        finish_reason = "stop"
+        if recording is not None:
+            recording, finish_reason = _limited(recording, request.max_output_tokens)
         if recording is not None and self._speed is not None:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -71,7 +75,6 @@ class ReplayProvider:
             raise ProviderUnavailableError(
                 f"the recorded call of model {model.name!r} failed", model=model.name
             )
-        recording, finish_reason = _limited(recording, request.max_output_tokens)
         message = {"role": "assistant", "content": recording.text}
         return Completion(
             message=message,
@@ -118,7 +121,8 @@ def _limited(recording: Recording, limit: int | None) -> tuple[Recording, str]:
         reasoning_tokens=min(recording.usage.reasoning_tokens, limit),
     )
     text = recording.text[: -(-len(recording.text) * limit // tokens)]
-    return replace(recording, text=text, usage=usage, answer=None), "length"
+    latency_s = recording.latency_s * limit / tokens
+    return replace(recording, text=text, usage=usage, latency_s=latency_s, answer=None), "length"
 
 
 def _chunk(model: Model, choices: list[dict[str, Any]], usage: Usage | None = None) -> Chunk:

@@ -1,4 +1,4 @@
-"""Recorded outcomes as a world: calls cost nothing and answer at once, scores are those of the recording."""
+"""Recorded outcomes as a world: calls cost nothing, scores are those of the recording."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ..catalog.model import Model
 from ..episodes.episode import Episode
 from ..errors import DataError
 from ..messages import Usage
 from ..providers.pool import Pool
 from ..providers.replay import Recording as RecordedCall
 from ..providers.replay import ReplayProvider
-from .graders import grade_completion
+from .grading import Grading
 from .outcomes import Outcomes
+from .responses import Responses
 from .task import Task
 
 UNRECORDED = "(what the model said\nis not recorded)"
@@ -24,23 +26,37 @@ do not count as saying the same (`episodes.answers`, `episodes.similarity`)."""
 class RecordedWorld:
     """Every model says what it said, whatever its system prompt and temperature are now.
 
+    responses: the texts; None = a model says no more than its recorded answer.
+    tokens_per_s: a call takes as long as its output would at this speed; None = no time.
     An answer in the router's own words is graded by the task's grader, against its reference.
     """
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        calls = RecordedCalls(outcomes)
+    def __init__(
+        self, outcomes: Outcomes, *, responses: Responses | None = None, tokens_per_s: float | None = None
+    ) -> None:
+        calls = RecordedCalls(outcomes, responses, tokens_per_s)
         self.outcomes = outcomes
         self._row, self._column = calls.row, calls.column
-        self._pool = Pool(outcomes.models, {"replay": ReplayProvider(calls)})
+        replay = ReplayProvider(calls, speed=None if tokens_per_s is None else 1.0)
+        self._pool = Pool(outcomes.models, {"replay": replay})
+        self._grading = Grading()
+
+    @property
+    def models(self) -> Sequence[Model]:
+        return self._pool.models
+
+    def knows(self, task: Task) -> bool:
+        return task.request.query in self._row
 
     def pool(self, names: Sequence[str]) -> Pool:
         return self._pool.restricted_to(names)
 
-    def quality(self, task: Task, episode: Episode) -> float:
-        """Raises DataError where the answer handed over was never scored."""
+    async def quality(self, task: Task, episode: Episode) -> float:
+        """Raises DataError where the answer handed over was never scored, and as `Grading.grade` does."""
+        answer = episode.completion
         if episode.answer_from is None:
-            return grade_completion(task, episode.completion)
-        if episode.completion.finish_reason == "length":
+            return await self._grading.grade(task, answer.text, answer.tool_calls)
+        if answer.finish_reason == "length":
             return 0.0
         model, query = episode.answer_from.model, task.request.query
         score = float(self.outcomes.score_QM[self._row[query], self._column[model]])
@@ -48,14 +64,25 @@ class RecordedWorld:
             raise DataError(f"the recorded answer of {model!r} to task {task.id!r} has no score")
         return score
 
-    async def aclose(self) -> None: ...
+    def figures(self) -> Mapping[str, float]:
+        return {}
+
+    async def aclose(self) -> None:
+        await self._grading.aclose()
 
 
 class RecordedCalls(Mapping[tuple[str, str], RecordedCall]):
     """(model, prompt) -> what was recorded, made when it is asked for."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        responses: Responses | None = None,
+        tokens_per_s: float | None = None,
+    ) -> None:
         self._outcomes = outcomes
+        self._responses = responses
+        self._tokens_per_s = tokens_per_s
         self.row = {prompt: q for q, prompt in enumerate(outcomes.recording.prompts)}
         self.column = {name: m for m, name in enumerate(outcomes.model_names)}
 
@@ -67,7 +94,9 @@ class RecordedCalls(Mapping[tuple[str, str], RecordedCall]):
         number = int(record.answer_QM[q, m])
         answer = None if number < 0 else record.answers[q][number]
         usage = Usage(int(record.prompt_tokens_QM[q, m]), int(record.tokens_QM[q, m]))
-        return RecordedCall(answer or UNRECORDED, usage, answer=answer)
+        text = None if self._responses is None else self._responses.text(q, m)
+        seconds = 0.0 if self._tokens_per_s is None else usage.completion_tokens / self._tokens_per_s
+        return RecordedCall(text or answer or UNRECORDED, usage, seconds, answer)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         record = self._outcomes.recording

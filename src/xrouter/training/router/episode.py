@@ -115,10 +115,10 @@ class RouterEpisode:
                 asked.cancel()
         if asked.done() and not asked.cancelled():
             return asked.result()
-        self._result = self._ended(self._running)
+        self._result = await self._ended(self._running)
         return None
 
-    def _ended(self, running: asyncio.Task[Episode]) -> EpisodeResult:
+    async def _ended(self, running: asyncio.Task[Episode]) -> EpisodeResult:
         try:
             episode, quality = running.result(), None
         except EpisodeError as error:
@@ -126,7 +126,9 @@ class RouterEpisode:
                 raise
             episode, quality = error.episode, 0.0
         task, sample = self.sample.task, self.sample
-        outcome = Outcome.of(episode, self._world.quality(task, episode) if quality is None else quality)
+        if quality is None:
+            quality = await self._world.quality(task, episode)
+        outcome = Outcome.of(episode, quality)
         decisions = [step.decision for step in episode.steps]
         models = [decision.policy_model for decision in decisions]
         own_usage = sum((decision.usage for decision in decisions), Usage())

@@ -29,9 +29,11 @@ class WorldSettings:
     outcomes: folders of recorded outcomes. tokens_per_s: a recorded call takes as long as its output would at this speed;
         None = no time.
     settings: an xrouter.toml with the pool, for 'live'; None = the one that serving would find.
-    max_cost_usd: for the whole run, all of its processes together; a live world needs it. cache: file of live answers, so that
-        an equal call is paid for once; None = within the run's folder. cache_samples: different answers kept for
-        equal calls; the next ones get these in turn.
+    max_cost_usd: for the whole run, all of its processes and resumptions together; a live world needs it. cache: file of
+        live answers and of what was spent, so that an equal call is paid for once; None = `live.sqlite` in the run's
+        folder. cache_samples: different answers kept for equal calls, which get them in turn.
+    max_output_tokens: of live calls; None = as many as the model may write, as in serving. A call's worst case is set aside
+        before it is made, so a small budget goes further with a limit.
     """
 
     kind: WorldKind = "recorded"
@@ -41,6 +43,7 @@ class WorldSettings:
     max_cost_usd: Decimal | None = None
     cache: str | None = None
     cache_samples: int = 1
+    max_output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ _WORLD: Mapping[str, Callable[[Reader, str], Any]] = {
     "max_cost_usd": _usd,
     "cache": Reader.text,
     "cache_samples": whole(1),
+    "max_output_tokens": whole(1),
 }
 _REWARD: Mapping[str, Callable[[Reader, str], Any]] = {
     "kind": one_of("linear", "cost_aware"),

@@ -1,0 +1,54 @@
+"""A process that grades, one JSON line in, one out: what takes too long can be ended here, which a thread cannot.
+
+    {"task": {...}, "text": "...", "tool_calls": [...], "time_limit_s": 10}  ->  {"score": 1.0}
+
+It says `ready` first. A grader that runs out of time takes the process with it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from ..errors import ConfigurationError, DataError
+from ..messages import Request
+from .graders import grade
+from .task import Task
+
+READY = "ready"
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when this ends
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out, open(os.devnull, "w") as nowhere:
+        os.dup2(2, 1)  # what a grader prints must not get among the scores
+        print(READY, file=out, flush=True)
+        for line in sys.stdin:
+            asked = json.loads(line)
+            faulthandler.dump_traceback_later(asked["time_limit_s"], exit=True, file=nowhere)
+            answer = graded(asked)
+            faulthandler.cancel_dump_traceback_later()
+            print(json.dumps(answer), file=out, flush=True)
+
+
+def graded(asked: dict[str, Any]) -> dict[str, Any]:
+    task = Task(**{**asked["task"], "request": Request(tuple(asked["task"]["request"]))})
+    try:
+        return {"score": float(grade(task, asked["text"], asked["tool_calls"]))}
+    except (ConfigurationError, DataError) as error:
+        return {"error": error.message, "kind": type(error).__name__}
+    except (RecursionError, MemoryError) as error:
+        return {"score": 0.0, "gave_up": type(error).__name__}
+    except Exception as error:  # noqa: BLE001 - the process's boundary: graders may be a user's own
+        return {
+            "error": f"grader {task.grader!r} failed on task {task.id}: {type(error).__name__}",
+            "kind": "DataError",
+        }
+
+
+if __name__ == "__main__":
+    main()
