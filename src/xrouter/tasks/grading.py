@@ -24,9 +24,8 @@ from .task import Task
 
 log = logging.getLogger(__name__)
 
-TIME_LIMIT_S = 10.0
-STARTING_S = 60.0
-"""More, for the first answer of a process: libraries are loaded with it."""
+TIME_LIMIT_S = 5.0
+"""An honest answer takes milliseconds."""
 _AT_ONCE = frozenset({"exact", "numeric", "choice", "json_field", "tool_call"})
 
 
@@ -55,20 +54,20 @@ class Grading:
 
     def _ask(self, task: Task, text: str, tool_calls: Sequence[Mapping[str, Any]]) -> float:
         try:
-            process, limit_s = self._idle.get_nowait(), self._time_limit_s
+            process = self._idle.get_nowait()
         except queue.Empty:
-            process, limit_s = _Process(), self._time_limit_s + STARTING_S
+            process = _Process()
         answer = process.ask(
             {
                 "task": _plain(task),
                 "text": text,
                 "tool_calls": list(tool_calls),
-                "time_limit_s": limit_s,
+                "time_limit_s": self._time_limit_s,
             }
         )
         if answer is None:
             process.close()
-            answer = {"score": 0.0, "gave_up": f"no verdict within {limit_s:g} s"}
+            answer = {"score": 0.0, "gave_up": f"no verdict within {self._time_limit_s:g} s"}
         else:
             self._idle.put(process)
         if "error" in answer:
