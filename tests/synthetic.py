@@ -18,9 +18,8 @@ from xrouter.catalog.model import Model
 from xrouter.catalog.price import Price, Rates
 from xrouter.messages import Usage
 from xrouter.providers.pool import Pool
-from xrouter.providers.replay import ReplayProvider
 from xrouter.tasks.outcomes import Outcomes, Recording
-from xrouter.tasks.recorded_world import RecordedCalls
+from xrouter.tasks.recorded_world import RecordedWorld
 
 TOPICS = (
     ["triangle", "integer", "prime", "divisor", "polygon", "radius", "fraction", "equation"],
@@ -166,7 +165,7 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> Path:
 
 def replaying_pool(outcomes: Outcomes) -> Pool:
     """The pool whose models say again what they said."""
-    return Pool(outcomes.models, {"replay": ReplayProvider(RecordedCalls(outcomes))})
+    return RecordedWorld(outcomes).pool(outcomes.model_names)
 
 
 def _answer(record: Recording, q: int, m: int) -> str | None:

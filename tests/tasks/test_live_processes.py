@@ -97,7 +97,9 @@ async def test_a_call_waits_for_another_hosts_process_until_its_lease_is_over(tm
     assert isinstance(found, NoRoom)
     assert not found.may_come
     late = await store.settle(taken, Decimal("0.4"))
-    assert (late.spent_usd, late.set_aside_usd) == (Decimal("0.4"), Decimal(0)), "whoever comes late is still heard"
+    assert (late.spent_usd, late.set_aside_usd) == (Decimal("0.4"), Decimal(0)), (
+        "whoever comes late is still heard"
+    )
     assert isinstance(await store.set_aside("small", Decimal("0.6"), Decimal(1), 60), int)
     await store.aclose()
 

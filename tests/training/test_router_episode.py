@@ -187,6 +187,24 @@ def test_recorded_calls_are_all_there_and_only_those(tmp_path: Path) -> None:
     assert calls_["weak", calls_._outcomes.recording.prompts[0]].answer == "w0-weak"
 
 
+async def test_of_a_prompt_recorded_twice_the_first_row_that_has_the_model_answers(tmp_path: Path) -> None:
+    tables = synthetic_tables(4, 0)
+    tables["queries"]["prompt"][2] = tables["queries"]["prompt"][0]
+    for column in tables["outcomes"].values():
+        del column[0]
+    outcomes = synthetic_outcomes(tmp_path / "kit", tables)
+    prompt = outcomes.recording.prompts[0]
+    recorded = RecordedCalls(outcomes)
+    assert recorded["small-sums", prompt].answer == "r2"
+    assert recorded["weak", prompt].answer == "w0-weak"
+    assert len(recorded) == 12 == len(list(recorded))
+    for model, quality in (("small-sums", 1.0), ("weak", 0.0)):
+        one = episode(RecordedWorld(outcomes), sample(outcomes, SUM, max_turns=1))
+        await one.start()
+        await one.reply(calls(model))
+        assert one.result.outcome.quality == quality
+
+
 async def test_an_unscored_answer_is_an_error_not_a_zero(tmp_path: Path) -> None:
     tables = synthetic_tables(4, 0)
     tables["outcomes"]["score"][0] = None

@@ -30,7 +30,7 @@ class LiveWorld:
     max_output_tokens: see `RememberingProvider`.
 
     An episode is charged what its calls cost without the file, so that its reward does not depend on what is kept there;
-    what was really paid is in `figures`. An upstream's failure is an observation, as in serving. Where the money is used
+    what was really paid is in `figures`. A world is best used on one event loop: its connections belong to it. An upstream's failure is an observation, as in serving. Where the money is used
     up, a call raises RunBudgetError through everything that plays episodes.
     """
 

@@ -34,10 +34,9 @@ class RecordedWorld:
     def __init__(
         self, outcomes: Outcomes, *, responses: Responses | None = None, tokens_per_s: float | None = None
     ) -> None:
-        calls = RecordedCalls(outcomes, responses, tokens_per_s)
         self.outcomes = outcomes
-        self._row, self._column = calls.row, calls.column
-        replay = ReplayProvider(calls, speed=None if tokens_per_s is None else 1.0)
+        self._calls = RecordedCalls(outcomes, responses, tokens_per_s)
+        replay = ReplayProvider(self._calls, speed=None if tokens_per_s is None else 1.0)
         self._pool = Pool(outcomes.models, {"replay": replay})
         self._grading = Grading()
 
@@ -46,7 +45,7 @@ class RecordedWorld:
         return self._pool.models
 
     def knows(self, task: Task) -> bool:
-        return task.request.query in self._row
+        return task.request.query in self._calls.rows
 
     def pool(self, names: Sequence[str]) -> Pool:
         return self._pool.restricted_to(names)
@@ -58,8 +57,8 @@ class RecordedWorld:
             return await self._grading.grade(task, answer.text, answer.tool_calls)
         if answer.finish_reason == "length":
             return 0.0
-        model, query = episode.answer_from.model, task.request.query
-        score = float(self.outcomes.score_QM[self._row[query], self._column[model]])
+        model = episode.answer_from.model
+        score = float(self.outcomes.score_QM[self._calls.place(model, task.request.query)])
         if np.isnan(score):
             raise DataError(f"the recorded answer of {model!r} to task {task.id!r} has no score")
         return score
@@ -72,7 +71,7 @@ class RecordedWorld:
 
 
 class RecordedCalls(Mapping[tuple[str, str], RecordedCall]):
-    """(model, prompt) -> what was recorded, made when it is asked for."""
+    """(model, prompt) -> what was recorded, made when it is asked for; of a prompt that was recorded twice the first."""
 
     def __init__(
         self,
@@ -83,14 +82,21 @@ class RecordedCalls(Mapping[tuple[str, str], RecordedCall]):
         self._outcomes = outcomes
         self._responses = responses
         self._tokens_per_s = tokens_per_s
-        self.row = {prompt: q for q, prompt in enumerate(outcomes.recording.prompts)}
-        self.column = {name: m for m, name in enumerate(outcomes.model_names)}
+        self.rows: dict[str, list[int]] = {}
+        for q, prompt in enumerate(outcomes.recording.prompts):
+            self.rows.setdefault(prompt, []).append(q)
+        self._column = {name: m for m, name in enumerate(outcomes.model_names)}
+
+    def place(self, model: str, prompt: str) -> tuple[int, int]:
+        """Row and column of the recorded call. Raises KeyError where there is none."""
+        m, present_QM = self._column[model], self._outcomes.recording.present_QM
+        for q in self.rows[prompt]:
+            if present_QM[q, m]:
+                return q, m
+        raise KeyError((model, prompt))
 
     def __getitem__(self, key: tuple[str, str]) -> RecordedCall:
-        model, prompt = key
-        q, m, record = self.row[prompt], self.column[model], self._outcomes.recording
-        if not record.present_QM[q, m]:
-            raise KeyError(key)
+        (q, m), record = self.place(*key), self._outcomes.recording
         number = int(record.answer_QM[q, m])
         answer = None if number < 0 else record.answers[q][number]
         usage = Usage(int(record.prompt_tokens_QM[q, m]), int(record.tokens_QM[q, m]))
@@ -100,8 +106,10 @@ class RecordedCalls(Mapping[tuple[str, str], RecordedCall]):
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         record = self._outcomes.recording
-        for q, m in np.argwhere(record.present_QM).tolist():
-            yield record.models[m].name, record.prompts[q]
+        for prompt, rows in self.rows.items():
+            for m in np.flatnonzero(record.present_QM[rows].any(0)):
+                yield record.models[m].name, prompt
 
     def __len__(self) -> int:
-        return int(self._outcomes.recording.present_QM.sum())
+        present_QM = self._outcomes.recording.present_QM
+        return sum(int(present_QM[rows].any(0).sum()) for rows in self.rows.values())
