@@ -60,8 +60,12 @@ def test_every_package_and_top_module_is_named() -> None:
 
 
 def test_every_numbered_step_follows_the_last() -> None:
-    """The two walks count 1, 2, 3 ... without a gap, so that a step can be cited."""
-    for heading in ("One request, numbered", "Training, numbered"):
+    """The walks count 1, 2, 3 ... without a gap, so that a step can be cited."""
+    for heading in (
+        "One request, numbered",
+        "Training, numbered",
+        "Training a language model to route, numbered",
+    ):
         section = ARCHITECTURE.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
         steps = [int(number) for number in re.findall(r"^(\d+)\. ", section, re.MULTILINE)]
         assert steps == list(range(1, len(steps) + 1))

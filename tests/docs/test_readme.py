@@ -27,6 +27,8 @@ from xrouter.settings import DEFAULT_PRESETS, Settings, load_settings
 from xrouter.toml_reader import Reader
 from xrouter.training.dataset.recipe import Recipe, Reference
 from xrouter.training.dataset.recipe_file import read_recipe
+from xrouter.training.router.reward import RewardSettings
+from xrouter.training.router.settings import WorldSettings, read_training
 
 README = ROOT / "README.md"
 TOP = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -140,6 +142,13 @@ def test_toml_loads(block: Block, tmp_path: Path) -> None:
         assert all(
             model in Catalog.load(Settings()) for names in recipe.pools.sets.values() for model in names
         )
+        return
+    if block.text.startswith("# router.toml"):
+        (tmp_path / "card.json").write_text('{"recipe": {"router": {}}}')
+        values = {**tomllib.loads(block.text), "data": str(tmp_path)}
+        read_training(Reader("router.toml", values), "trl", lambda reader, key: None)
+        for table, kind in (("world", WorldSettings), ("reward", RewardSettings)):
+            assert set(values[table]) == {field.name for field in fields(kind)}
         return
     file = tmp_path / "xrouter.toml"
     file.write_text(block.text, encoding="utf-8")

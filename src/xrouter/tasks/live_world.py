@@ -14,7 +14,7 @@ from ..providers.pool import Pool
 from ..settings import Settings
 from .grading import Grading
 from .live_store import LiveStore
-from .metered import MeteredProvider, Purse
+from .metered import MeteredProvider, RunPurse
 from .remembering import RememberingProvider
 from .task import Task
 
@@ -45,7 +45,7 @@ class LiveWorld:
         max_output_tokens: int | None = None,
     ) -> None:
         self._store = LiveStore(path)
-        self._purse = Purse(self._store, max_cost_usd, settings.call_timeout_s)
+        self._purse = RunPurse(self._store, max_cost_usd, settings.call_timeout_s)
         self._asked = build_pool(
             settings,
             Catalog.load(settings),

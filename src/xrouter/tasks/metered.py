@@ -26,7 +26,7 @@ NOTED_SHARE = Decimal("0.1")
 """Of the limit: what has been spent is logged each time it has grown by as much."""
 
 
-class Purse:
+class RunPurse:
     """The money of a run, over all of its processes and resumptions: `limit_usd` for all that its file remembers.
 
     call_timeout_s: of one attempt.
@@ -84,7 +84,7 @@ class MeteredProvider:
     aside for them. An attempt that failed in a way that may have been charged, or was cancelled, is booked at its worst.
     """
 
-    def __init__(self, inner: Provider, purse: Purse, *, max_concurrency: int) -> None:
+    def __init__(self, inner: Provider, purse: RunPurse, *, max_concurrency: int) -> None:
         self.inner = inner
         self._purse = purse
         self._max_concurrency = max_concurrency
