@@ -42,3 +42,7 @@ def process(task: Task, text: str, tool_calls: Calls = ()) -> float:
 
 def dies(task: Task, text: str, tool_calls: Calls = ()) -> float:
     os._exit(3)
+
+
+def beyond(task: Task, text: str, tool_calls: Calls = ()) -> float:
+    return float(text)

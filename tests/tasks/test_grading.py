@@ -80,6 +80,13 @@ async def test_a_grader_that_fails_is_an_error_that_keeps_the_answer_to_itself(g
     assert await grading.grade(task("calls"), "", [{}, {}]) == 0.5, "the process lives on"
 
 
+@pytest.mark.parametrize("score", ["nan", "1.5", "-0.1"])
+async def test_a_score_that_is_none_is_an_error(grading: Grading, score: str) -> None:
+    with pytest.raises(DataError, match=f"gave {score} on task t: it must be a number from 0 to 1"):
+        await grading.grade(task("beyond"), score)
+    assert await grading.grade(task("beyond"), "0.5") == 0.5
+
+
 async def test_a_grader_that_kills_its_process_is_replaced(grading: Grading) -> None:
     assert await grading.grade(task("calls"), "", [{}]) == 0.25
     assert await grading.grade(task("dies"), "x") == 0.0

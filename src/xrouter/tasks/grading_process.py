@@ -44,7 +44,12 @@ def main() -> None:
 
 def graded(task: Task, text: str, tool_calls: ToolCalls) -> dict[str, Any]:
     try:
-        return {"score": float(grade(task, text, tool_calls))}
+        score = float(grade(task, text, tool_calls))
+        if not 0 <= score <= 1:
+            raise DataError(
+                f"grader {task.grader!r} gave {score} on task {task.id}: it must be a number from 0 to 1"
+            )
+        return {"score": score}
     except (ConfigurationError, DataError) as error:
         return _error(error)
     except (RecursionError, MemoryError) as error:
