@@ -20,7 +20,7 @@ from xrouter.policies.tool_calling import ToolCallingPolicy
 from xrouter.providers.openai import OpenAIProvider
 from xrouter.providers.pool import Pool
 from xrouter.providers.retry import RetryingProvider
-from xrouter.settings_tables.router_llm import RouterLLMSettings
+from xrouter.settings_tables.router_llm import CALL_ARGUMENTS, RouterLLMSettings
 
 USAGE: Mapping[str, Any] = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}
 TURN_USD = Decimal("0.00034")
@@ -55,7 +55,9 @@ def select(call_id: str) -> dict[str, Any]:
 
 
 def tool_calling(upstream: MockUpstream | str, **options: Any) -> ToolCallingPolicy:
+    """With every argument offered, unless the options say otherwise."""
     url = upstream if isinstance(upstream, str) else upstream.base_url
+    options = {"call_arguments": CALL_ARGUMENTS, **options}
     inner = OpenAIProvider("router_llm", url, "sk-secret-of-the-router")
 
     async def at_once(seconds: float) -> None: ...

@@ -13,6 +13,7 @@ from episode_kit import ask, completion, environment, scripted
 from xrouter.episodes.actions import parse_action, render_response, tool_names, tool_schemas
 from xrouter.episodes.episode import Call, CallModels, DirectAnswer, Select, Synthesis
 from xrouter.errors import InvalidActionError, ProviderUnavailableError
+from xrouter.settings_tables.router_llm import CALL_ARGUMENTS, CallArgument
 
 POOL = (make_model("gpt-5 mini"), make_model("meta/llama.3"), make_model("meta_llama_3"))
 
@@ -47,7 +48,9 @@ def test_every_schema_parses_back_to_its_model() -> None:
 
 def test_several_calls_in_one_message_are_one_act() -> None:
     arguments = json.dumps({"optimized_system_prompt": "Think.", "temperature": 1})
-    action = parse_action(message(("call_gpt-5_mini", arguments), ("call_meta_llama_3", {})), POOL)
+    action = parse_action(
+        message(("call_gpt-5_mini", arguments), ("call_meta_llama_3", {})), POOL, arguments=CALL_ARGUMENTS
+    )
     assert action == CallModels((Call("gpt-5 mini", "Think.", 1.0), Call("meta/llama.3")))
 
 
@@ -59,7 +62,9 @@ def test_selection_and_words() -> None:
 
 def test_calls_left_in_the_text_are_read() -> None:
     text = 'Let me ask.\n<tool_call>\n{"name": "call_gpt-5_mini", "arguments": {"temperature": 0.2}}\n</tool_call>'
-    assert parse_action({"content": text}, POOL) == CallModels((Call("gpt-5 mini", None, 0.2),))
+    assert parse_action({"content": text}, POOL, arguments=CALL_ARGUMENTS) == CallModels(
+        (Call("gpt-5 mini", None, 0.2),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,8 +88,29 @@ def test_calls_left_in_the_text_are_read() -> None:
 )
 def test_what_is_no_action_says_how_to_mend_it(given: dict[str, Any], error: str) -> None:
     with pytest.raises(InvalidActionError) as raised:
-        parse_action(given, POOL)
+        parse_action(given, POOL, arguments=CALL_ARGUMENTS)
     assert error in raised.value.message
+
+
+@pytest.mark.parametrize("brief", [False, True])
+@pytest.mark.parametrize("arguments", [(), ("temperature",), ("optimized_system_prompt",), CALL_ARGUMENTS])
+def test_only_what_is_offered_may_be_said_with_a_call(
+    arguments: tuple[CallArgument, ...], brief: bool
+) -> None:
+    *calls, _ = tool_schemas(POOL, arguments=arguments, brief=brief)
+    for schema in calls:
+        assert tuple(schema["function"]["parameters"]["properties"]) == arguments
+    values = {"optimized_system_prompt": "Think.", "temperature": 1}
+    for name, value in values.items():
+        given = message(("call_gpt-5_mini", json.dumps({name: value})))
+        if name in arguments:
+            (made,) = parse_action(given, POOL, arguments=arguments).calls  # type: ignore[union-attr]
+            assert value in (made.system_prompt, made.temperature)
+            continue
+        with pytest.raises(InvalidActionError, match=f"no argument '{name}': use ") as raised:
+            parse_action(given, POOL, arguments=arguments)
+        assert raised.value.kind == "bad_arguments"
+        assert raised.value.message.endswith(f"use {arguments[0] if arguments else 'none'}")
 
 
 async def test_a_response_as_a_tool_message() -> None:

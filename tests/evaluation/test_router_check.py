@@ -31,8 +31,9 @@ from xrouter.evaluation.router_check.scoring import (
     verdict,
 )
 from xrouter.messages import Usage
+from xrouter.settings_tables.router_llm import CALL_ARGUMENTS, CallArgument
 
-CASES = {case.name: case for case in cases()}
+CASES = {case.name: case for case in cases(CALL_ARGUMENTS)}
 HERON, TITAN = call("call_heron"), call("call_albatross-xl")
 PROSE = says(text="I would call call_heron here.")
 RIGHT: dict[str, Behaviour] = {
@@ -121,7 +122,7 @@ async def test_what_the_endpoint_gets(mock_upstream: MockUpstream) -> None:
 async def test_a_perfect_router_is_fit(mock_upstream: MockUpstream) -> None:
     mock_upstream.script(*(RIGHT[name] for name in CASES))
     policy = tool_calling(mock_upstream)
-    results = await check(policy, chosen_cases(), concurrency=1)
+    results = await check(policy, chosen_cases(arguments=CALL_ARGUMENTS), concurrency=1)
     total = score(results)
     assert (total.score, total.fit, total.missing, total.problems) == (1.0, True, (), {})
     shown = "\n".join(lines(results, total, policy.model))
@@ -168,6 +169,28 @@ async def test_an_endpoint_that_is_down_is_an_error_and_no_score(mock_upstream: 
     assert [each.passed for each in results] == [True, False]
     await policy.aclose()
     await shaky.aclose()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked_for", "right"),
+    [
+        (("temperature",), ["temperature"], CallModels((Call("heron", None, 0.2),))),
+        (("optimized_system_prompt",), ["system_prompt"], CallModels((Call("heron", "Say yes or no."),))),
+        (CALL_ARGUMENTS, ["system_prompt", "temperature"], CallModels((Call("heron", "Yes or no?", 0.2),))),
+    ],
+)
+def test_the_arguments_that_are_offered_are_tried(
+    arguments: tuple[CallArgument, ...], asked_for: list[str], right: CallModels
+) -> None:
+    (case,) = chosen_cases(["arguments"], arguments)
+    assert case.rules is not None
+    assert [name for name in ("system_prompt", "temperature") if name in case.rules] == asked_for
+    assert case.judge(right) is None
+    assert case.judge(CallModels((Call("heron"),))) is not None
+
+
+def test_arguments_that_are_not_offered_are_no_case() -> None:
+    assert {case.name for case in chosen_cases()} == set(CASES) - {"arguments"}
 
 
 def test_an_unknown_case_is_named_with_the_nearest() -> None:

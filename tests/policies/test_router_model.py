@@ -16,7 +16,7 @@ from xrouter.policies.checkpoint import load_policy
 from xrouter.policies.router_model import tool_calling_policy
 from xrouter.policies.tool_calling import ToolCallingPolicy
 from xrouter.settings import Settings, load_settings
-from xrouter.settings_tables.router_llm import RouterLLMSettings
+from xrouter.settings_tables.router_llm import CALL_ARGUMENTS, RouterLLMSettings
 
 POOL = (make_model("small"), make_model("big"))
 LOCAL = {
@@ -90,6 +90,8 @@ temperature = 0.3
 timeout_s = 5
 tool_mode = "text"
 system_messages = "merged"
+prompt = "brief"
+call_arguments = ["temperature", "optimized_system_prompt"]
 parallel_calls = false
 max_calls = 2
 max_concurrency = 9
@@ -105,6 +107,7 @@ params = { seed = 1 }
     unset = RouterLLMSettings()
     names = list(RouterLLMSettings.__dataclass_fields__)
     assert [name for name in names if getattr(options, name) == getattr(unset, name)] == []
+    assert options.call_arguments == CALL_ARGUMENTS
     policy = tool_calling_policy(load_settings(file, env={}), POOL, {"LAB_KEY": "sk"})
     assert policy.options.instructions == "Ask big about law."
 
@@ -116,6 +119,10 @@ params = { seed = 1 }
         ('key_env = "sk-123-secret"', "not the key itself"),
         ('tool_mode = "hermes"', "one of native, text"),
         ("max_tokens = 0", "a whole number from 16"),
+        ('call_arguments = "temperature"', "a list of optimized_system_prompt and temperature"),
+        ('call_arguments = ["top_p"]', "or [], got ['top_p']"),
+        ('call_arguments = ["temperature", "temperature"]', "each once at most"),
+        ("call_arguments = [[1]]", "each once at most"),
         ("params = { model = 'x' }", "which the policy sets itself"),
         ("modl = 'x'", "did you mean 'model'"),
     ],

@@ -26,6 +26,7 @@ from xrouter.errors import ProviderUnavailableError
 from xrouter.messages import Completion, Request, Usage
 from xrouter.policies.router_message import without_thinking
 from xrouter.policies.router_reply import Reply, read_reply
+from xrouter.settings_tables.router_llm import CALL_ARGUMENTS
 
 TOOLS = {"tools": [{"type": "function", "function": {"name": "get_weather"}}]}
 
@@ -39,7 +40,9 @@ def said(*calls: Any, text: str | None = None, finish: str = "stop", output: int
 
 def read(reply: Completion, observation: Observation | None = None, **kwargs: Any) -> Reply:
     observation = observation or observed()
-    return read_reply(reply, observation, observation.pool, **{"max_calls": 5, **kwargs})
+    return read_reply(
+        reply, observation, observation.pool, **{"max_calls": 5, "arguments": CALL_ARGUMENTS, **kwargs}
+    )
 
 
 async def after_calls(*names: str, **script: Any) -> Observation:

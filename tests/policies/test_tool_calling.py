@@ -32,6 +32,7 @@ from xrouter.policies.policy import PaidPolicy, Policy
 from xrouter.policies.tool_calling import ToolCallingPolicy
 from xrouter.providers.pool import Pool
 from xrouter.rollout import rollout
+from xrouter.settings_tables.router_llm import CALL_ARGUMENTS, CallArgument
 
 SMALL_USD = usd("0.0002")
 """A scripted answer of 100 + 50 tokens."""
@@ -90,6 +91,34 @@ async def test_call_then_select_and_every_token_is_paid_for(mock_upstream: MockU
     ] * 2
     assert all(row.latency_s > 0 and row.error is None for row in decided)
     assert entry.cost_usd == sum(row.cost_usd for row in rows)
+
+
+async def test_what_is_not_offered_is_refused_and_counted(mock_upstream: MockUpstream) -> None:
+    pool, provider = pool_of("small", "big")
+    both = says(call("call_small", {"optimized_system_prompt": "Think."}), call("call_big", "{}", "a2"))
+    mock_upstream.script(both, says(select("c1")))
+    episode = await play(tool_calling(mock_upstream, call_arguments=()), pool)
+    assert [name for name, _ in provider.requests] == ["big"]
+    assert problems(episode) == [{"bad_arguments": 1}, {}]
+    first, second = sent(mock_upstream, 0), sent(mock_upstream, 1)
+    assert all(not tool["function"]["parameters"]["properties"] for tool in first["tools"][:-1])
+    assert "optional" not in first["messages"][0]["content"]
+    assert (
+        tool_results(second)[0]["error"] == "call_small has no argument 'optimized_system_prompt': use none"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"), [((), "call another model"), (CALL_ARGUMENTS, "call differently")]
+)
+async def test_a_repeated_call_is_told_what_else_may_be_done(
+    mock_upstream: MockUpstream, arguments: tuple[CallArgument, ...], advice: str
+) -> None:
+    pool, _ = pool_of("small", "big")
+    mock_upstream.script(says(call("call_small")), says(call("call_small")), says(select("c1")))
+    episode = await play(tool_calling(mock_upstream, call_arguments=arguments), pool)
+    assert problems(episode) == [{}, {"repeated_call": 1}, {}]
+    assert advice in tool_results(sent(mock_upstream))[-1]["error"]
 
 
 async def test_what_the_endpoint_is_sent(mock_upstream: MockUpstream) -> None:

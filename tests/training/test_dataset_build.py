@@ -93,6 +93,15 @@ def test_what_is_trained_is_what_is_served(tmp_path: Path, questions: list[Quest
         assert list(sample.tools) == asked.params["tools"] == tool_schemas(pool)
 
 
+def test_the_recipe_says_what_may_be_said_with_a_call(tmp_path: Path, questions: list[Question]) -> None:
+    router = replace(RECIPE.router, call_arguments=("temperature",))
+    _, samples, _ = built(tmp_path, questions, recipe=replace(RECIPE, router=router))
+    for sample in samples:
+        *calls, _ = sample.tools
+        assert {tuple(tool["function"]["parameters"]["properties"]) for tool in calls} == {("temperature",)}
+        assert "temperature is optional" in sample.messages[0]["content"]
+
+
 def test_the_answer_key_is_never_shown(tmp_path: Path, questions: list[Question]) -> None:
     """Other right answers change nothing of what the router or a called model reads."""
 

@@ -68,7 +68,8 @@ def router_check(
     modes = {"tool_mode": tool_mode, "system_messages": system_messages}
     given = {name: value for name, value in modes.items() if value is not None}
     settings = replace(settings, router_llm=router_llm_from_options(settings.router_llm, given))
-    chosen = chosen_cases([name.strip() for name in only.split(",")] if only else ())
+    names = [name.strip() for name in only.split(",")] if only else ()
+    chosen = chosen_cases(names, settings.router_llm.call_arguments)
     policy = _policy(settings)
     results = asyncio.run(_run(policy, chosen, repeats, concurrency, quiet=as_json))
     total = score(results, threshold)

@@ -1,7 +1,7 @@
 """Action <-> tool call: how a language model that routes says what it wants, and reads what came back.
 
-One function a pool model, `call_<model>(optimized_system_prompt, temperature)`, and
-`select_response(call_id)`. Text without a tool call is an answer in the policy's own words.
+One function a pool model, `call_<model>` with the arguments that are offered (optimized_system_prompt, temperature, both
+or none), and `select_response(call_id)`. Text without a tool call is an answer in the policy's own words.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..catalog.model import Model
 from ..errors import InvalidActionError
 from ..messages import Message, text_of
+from ..settings_tables.router_llm import CallArgument
 from .episode import Action, Call, CallModels, DirectAnswer, Response, Select, Synthesis
 from .function_calls import tagged_calls
 
@@ -42,14 +43,16 @@ def tool_names(models: Iterable[Model]) -> dict[str, str]:
     return names
 
 
-def tool_schemas(pool: Iterable[Model], *, brief: bool = False) -> list[dict[str, Any]]:
+def tool_schemas(
+    pool: Iterable[Model], *, arguments: Collection[CallArgument] = (), brief: bool = False
+) -> list[dict[str, Any]]:
     """The pool as OpenAI tools: what a policy may call, with prices (USD per million tokens) in the text.
 
-    brief: for a policy that knows its tools: tiers alone, nothing explained.
+    arguments: what may be said with a call. brief: for a policy that knows its tools: tiers alone, nothing explained.
     """
     models = tuple(pool)
     schemas = [
-        _function(name, model.tier if brief else _describe(model), _parameters(brief), required=())
+        _function(name, model.tier if brief else _describe(model), _parameters(arguments, brief), required=())
         for name, model in zip(tool_names(models), models, strict=True)
     ]
     schemas.append(
@@ -63,8 +66,16 @@ def tool_schemas(pool: Iterable[Model], *, brief: bool = False) -> list[dict[str
     return schemas
 
 
-def parse_action(message: Message, pool: Iterable[Model], *, after_calls: bool = False) -> Action:
-    """The action an assistant message stands for. `after_calls`: own words are a synthesis, not a direct answer.
+def parse_action(
+    message: Message,
+    pool: Iterable[Model],
+    *,
+    arguments: Collection[CallArgument] = (),
+    after_calls: bool = False,
+) -> Action:
+    """The action an assistant message stands for. arguments: those that were offered with a call.
+
+    after_calls: own words are a synthesis, not a direct answer.
 
     Tool calls are read from `tool_calls` and, for servers that leave them in the text, from
     `<tool_call>` blocks. Raises InvalidActionError, whose text tells the policy what to do instead.
@@ -76,7 +87,7 @@ def parse_action(message: Message, pool: Iterable[Model], *, after_calls: bool =
         if not text.strip():
             raise InvalidActionError(EMPTY, kind="empty")
         return Synthesis(text) if after_calls else DirectAnswer(text)
-    selections = [arguments for name, arguments in asked if name == SELECT]
+    selections = [given for name, given in asked if name == SELECT]
     if selections:
         if len(asked) > 1:
             raise InvalidActionError(
@@ -84,7 +95,7 @@ def parse_action(message: Message, pool: Iterable[Model], *, after_calls: bool =
                 kind="select_with_calls",
             )
         return read_selection(selections[0])
-    return CallModels(tuple(read_call(name, arguments, models) for name, arguments in asked))
+    return CallModels(tuple(read_call(name, given, models, arguments) for name, given in asked))
 
 
 def render_response(
@@ -138,14 +149,15 @@ def _brief_response(response: Response, max_characters: int | None) -> dict[str,
     return shown
 
 
-def _parameters(brief: bool) -> dict[str, Any]:
+def _parameters(arguments: Collection[CallArgument], brief: bool) -> dict[str, Any]:
+    offered: dict[str, dict[str, Any]] = {name: _CALL_PARAMETERS[name] for name in arguments}
     if not brief:
-        return _CALL_PARAMETERS
-    return {name: {"type": schema["type"]} for name, schema in _CALL_PARAMETERS.items()}
+        return offered
+    return {name: {"type": schema["type"]} for name, schema in offered.items()}
 
 
 _CALL_ID = {"type": "string", "description": "The call_id shown with that response."}
-_CALL_PARAMETERS: dict[str, Any] = {
+_CALL_PARAMETERS: Mapping[CallArgument, dict[str, Any]] = {
     "optimized_system_prompt": {
         "type": "string",
         "description": "A system prompt written for this model and this task. Optional.",
@@ -194,8 +206,13 @@ def read_selection(arguments: Any) -> Select:
     return Select(_text_argument(SELECT, _as_object(SELECT, arguments), "call_id", required=True))
 
 
-def read_call(name: str, arguments: Any, models: Mapping[str, str]) -> Call:
-    """The call that a tool call stands for; `models` as `tool_names` gives them. Raises InvalidActionError."""
+def read_call(
+    name: str, arguments: Any, models: Mapping[str, str], offered: Collection[CallArgument] = ()
+) -> Call:
+    """The call that a tool call stands for; `models` as `tool_names` gives them, `offered` as `tool_schemas` took them.
+
+    Raises InvalidActionError.
+    """
     model = models.get(name)
     if model is None:
         raise InvalidActionError(
@@ -204,10 +221,10 @@ def read_call(name: str, arguments: Any, models: Mapping[str, str]) -> Call:
             kind="unknown_tool",
         )
     given = _as_object(name, arguments)
-    unknown = sorted(set(given) - set(_CALL_PARAMETERS))
+    unknown = sorted(set(given) - set(offered))
     if unknown:
         raise InvalidActionError(
-            f"{name} has no argument {unknown[0][:MAX_NAME_LENGTH]!r}: use {' and '.join(_CALL_PARAMETERS)}",
+            f"{name} has no argument {unknown[0][:MAX_NAME_LENGTH]!r}: use {' and '.join(offered) or 'none'}",
             param=unknown[0],
             kind="bad_arguments",
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..catalog.model import Model
@@ -32,6 +32,7 @@ from ..episodes.episode import (
 )
 from ..errors import InvalidActionError
 from ..messages import Completion, Message
+from ..settings_tables.router_llm import CallArgument
 from .router_instructions import own_words_barred_by
 from .router_message import (
     CALL_MARKS,
@@ -67,11 +68,12 @@ def read_reply(
     offered: Sequence[Model],
     *,
     max_calls: int,
+    arguments: Collection[CallArgument] = (),
     tools_in_text: bool = False,
 ) -> Reply:
     """The first fitting of: calls, a selection, own words.
 
-    offered: the models that were offered as tools; tools_in_text: they were asked for in the text, so calls there are right.
+    offered: the models that were offered as tools, with these arguments; tools_in_text: they were asked for in the text, so calls there are right.
     """
     turn = len(observation.steps) + 1
     text = without_thinking(completion.text)
@@ -92,7 +94,8 @@ def read_reply(
             return Reply(message, error=error, problems={error.kind: 1})
         own = Synthesis(text) if observation.responses else DirectAnswer(text)
         return Reply(message, own)
-    return _read_calls(asked, message, problems, observation, offered, max_calls)
+    reading = _Reading(observation, offered, max_calls, arguments, problems)
+    return _read_calls(asked, message, reading, observation, offered)
 
 
 def answered(step: Step) -> list[tuple[Call, Response | None]]:
@@ -155,13 +158,11 @@ def _names(tool: str, text: str) -> bool:
 def _read_calls(
     asked: Sequence[AskedCall],
     message: Message,
-    problems: Counter[str],
+    reading: _Reading,
     observation: Observation,
     offered: Sequence[Model],
-    max_calls: int,
 ) -> Reply:
     names = tool_names(offered)
-    reading = _Reading(observation, {model.name: model for model in offered}, max_calls, problems)
     selections = [call for call in asked if call.name == SELECT]
     if selections and len(asked) > 1:
         error = InvalidActionError(
@@ -174,7 +175,7 @@ def _read_calls(
         try:
             if call.name == SELECT and not observation.preference.simple:
                 selection = _known(read_selection(call.arguments), observation.responses)
-                return Reply(message, selection, problems=dict(problems))
+                return Reply(message, selection, problems=dict(reading.problems))
             if call.name in client_tools and call.name not in names:
                 raise InvalidActionError(
                     f"{call.name[:MAX_NAME_LENGTH]} is a tool of the user's application: call a model, which may use it",
@@ -184,7 +185,7 @@ def _read_calls(
                 raise InvalidActionError(
                     "a tool call must have a function with a name and arguments", kind="malformed_call"
                 )
-            reading.take(call.id, read_call(call.name, call.arguments, names))
+            reading.take(call.id, read_call(call.name, call.arguments, names, reading.arguments))
         except InvalidActionError as error:
             reading.refuse(call.id, error)
     return reading.result(message)
@@ -210,20 +211,26 @@ class _Reading:
     """Sorts the calls of one reply into those to be made and those that are not."""
 
     def __init__(
-        self, observation: Observation, models: Mapping[str, Model], max_calls: int, problems: Counter[str]
+        self,
+        observation: Observation,
+        offered: Sequence[Model],
+        max_calls: int,
+        arguments: Collection[CallArgument],
+        problems: Counter[str],
     ) -> None:
-        self._models = models
+        self.arguments = arguments
+        self.problems = problems
+        self._models = {model.name: model for model in offered}
         self._most = 1 if observation.preference.simple else max_calls
         self._own_temperature = observation.request.params.get("temperature") is not None
         self._before = [pair for step in observation.steps for pair in answered(step)]
-        self._problems = problems
         self._calls: list[Call] = []
         self._refused: dict[str, str] = {}
         self._first: InvalidActionError | None = None
 
     def refuse(self, id_: str, error: InvalidActionError) -> None:
         self._first = self._first or error
-        self._problems[error.kind] += 1
+        self.problems[error.kind] += 1
         self._refused[id_] = error.message
 
     def take(self, id_: str, call: Call) -> None:
@@ -231,13 +238,13 @@ class _Reading:
         if call.temperature is not None and (self._own_temperature or self._models[call.model].reasoning):
             # The client's own temperature stands, and models that think refuse one.
             call = replace(call, temperature=None)
-            self._problems["temperature_dropped"] += 1
+            self.problems["temperature_dropped"] += 1
         if not call.temperature:
             earlier = next((r for made, r in self._before if made == call and r is not None and r.ok), None)
             if earlier is not None:
                 raise InvalidActionError(
                     f"{call.model} was called like this before and answered as {earlier.call_id}: "
-                    "select that response, or call differently",
+                    f"select that response, or call {'differently' if self.arguments else 'another model'}",
                     kind="repeated_call",
                 )
             if call in self._calls:
@@ -249,12 +256,12 @@ class _Reading:
         self._calls.append(call)
 
     def failed(self, message: Message, error: InvalidActionError) -> Reply:
-        self._problems[error.kind] += 1
-        return Reply(message, error=error, problems=dict(self._problems))
+        self.problems[error.kind] += 1
+        return Reply(message, error=error, problems=dict(self.problems))
 
     def result(self, message: Message) -> Reply:
         if not self._calls:
-            return Reply(message, error=self._first, problems=dict(self._problems), refused=self._refused)
+            return Reply(message, error=self._first, problems=dict(self.problems), refused=self._refused)
         return Reply(
-            message, CallModels(tuple(self._calls)), problems=dict(self._problems), refused=self._refused
+            message, CallModels(tuple(self._calls)), problems=dict(self.problems), refused=self._refused
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..messages import Completion, Message, Request, Usage
 from ..providers.provider import Provider
-from ..settings_tables.router_llm import RouterLLMSettings
+from ..settings_tables.router_llm import CallArgument, RouterLLMSettings
 from .router_instructions import instructions
 from .router_reply import Reply, read_reply
 from .router_turns import turns
@@ -88,6 +88,7 @@ class ToolCallingPolicy:
             observation,
             offered,
             max_calls=self.options.max_calls,
+            arguments=self.options.call_arguments,
             tools_in_text=self.options.tool_mode == "text",
         )
         return self._decision(reply, answered, observation, offered)
@@ -100,7 +101,7 @@ class ToolCallingPolicy:
         """
         options, window = self.options, self.model.context_window
         brief = options.prompt == "brief"
-        schemas = tools_of(observation, offered, brief=brief)
+        schemas = tools_of(observation, offered, arguments=options.call_arguments, brief=brief)
         in_text = options.tool_mode == "text"
 
         def told(user_system_prompt: str = "") -> Message:
@@ -110,6 +111,7 @@ class ToolCallingPolicy:
                 own_rules=options.instructions,
                 tools_in_text=schemas if in_text else (),
                 user_system_prompt=user_system_prompt,
+                arguments=options.call_arguments,
                 brief=brief,
             )
             return {"role": "system", "content": written}
@@ -252,10 +254,14 @@ def offered_models(observation: Observation) -> tuple[Model, ...]:
 
 
 def tools_of(
-    observation: Observation, offered: Sequence[Model], *, brief: bool = False
+    observation: Observation,
+    offered: Sequence[Model],
+    *,
+    arguments: Collection[CallArgument] = (),
+    brief: bool = False,
 ) -> list[dict[str, Any]]:
     """The routing tools; in simple mode there is nothing to select."""
-    schemas = tool_schemas(offered, brief=brief)
+    schemas = tool_schemas(offered, arguments=arguments, brief=brief)
     if observation.preference.simple:
         return [schema for schema in schemas if schema["function"]["name"] != SELECT]
     return schemas

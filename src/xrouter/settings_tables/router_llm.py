@@ -12,7 +12,11 @@ from ..toml_reader import Reader, number, one_of, whole
 ToolMode = Literal["native", "text"]
 SystemMessages = Literal["separate", "merged"]
 PromptStyle = Literal["full", "brief"]
+CallArgument = Literal["optimized_system_prompt", "temperature"]
 OnFailure = Literal["answer", "error"]
+
+CALL_ARGUMENTS: tuple[CallArgument, ...] = get_args(CallArgument)
+"""Everything that a router may be let say with a call."""
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
@@ -34,6 +38,8 @@ class RouterLLMSettings:
         router's, for templates that take one system message.
     prompt: "full" explains the rules, tools and wishes; "brief" only names them, for routers that were trained on it: a third of
         the tokens in every decision. Routers that were not cannot follow it.
+    call_arguments: what the router may say with a call, of CALL_ARGUMENTS; () = it chooses models alone. Each one offered
+        makes every tool, and so every decision, dearer.
     parallel_calls: ask for `parallel_tool_calls`; off for endpoints that refuse the parameter.
     max_calls: models called at once. max_concurrency: decisions under way at once.
     max_response_chars: of a response, how many characters the router reads; longer ones are cut in the middle.
@@ -55,6 +61,7 @@ class RouterLLMSettings:
     tool_mode: ToolMode = "native"
     system_messages: SystemMessages = "separate"
     prompt: PromptStyle = "full"
+    call_arguments: tuple[CallArgument, ...] = ()
     parallel_calls: bool = True
     max_calls: int = 5
     max_concurrency: int = 128
@@ -91,6 +98,15 @@ def _price(reader: Reader, key: str) -> Mapping[str, Any] | str:
     return dict(value) if isinstance(value, dict) else reader.text(key)
 
 
+def _call_arguments(reader: Reader, key: str) -> tuple[CallArgument, ...]:
+    value = reader.table[key]
+    if not isinstance(value, list) or any(
+        value.count(item) > 1 or item not in CALL_ARGUMENTS for item in value
+    ):
+        raise reader.wrong(key, f"a list of {' and '.join(CALL_ARGUMENTS)}, each once at most, or []")
+    return tuple(name for name in CALL_ARGUMENTS if name in value)
+
+
 def _params(reader: Reader, key: str) -> Mapping[str, Any]:
     params = dict(reader.subtable(key).table)
     ours = sorted({"model", "messages", "tools", "stream", "n"} & set(params))
@@ -111,6 +127,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "tool_mode": one_of(*get_args(ToolMode)),
     "system_messages": one_of(*get_args(SystemMessages)),
     "prompt": one_of(*get_args(PromptStyle)),
+    "call_arguments": _call_arguments,
     "parallel_calls": Reader.flag,
     "max_calls": whole(1),
     "max_concurrency": whole(1),

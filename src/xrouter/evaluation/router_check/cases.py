@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ from ...catalog.price import Price, Rates
 from ...episodes.actions import tool_names
 from ...episodes.episode import Call, CallModels, Decision, Observation, Preference, Response, Step
 from ...messages import Completion, Message, Request, Usage
+from ...settings_tables.router_llm import CallArgument
 from .scoring import Case, answers, anything, calls, either, selects, synthesises
 
 HARD = "Let p be an odd prime. Prove that the number of pairs (x, y) modulo p with x^2 + y^2 = 1 is p - (-1)^((p-1)/2)."
@@ -47,18 +48,11 @@ ALBATROSS = _model("albatross-xl", "premium", "15", 0.9, "The strongest: proofs,
 POOL = (WREN, HERON, ALBATROSS)
 
 
-def cases() -> tuple[Case, ...]:
-    """Every case, in the order in which they are shown."""
+def cases(arguments: Collection[CallArgument] = ()) -> tuple[Case, ...]:
+    """Every case, in the order in which they are shown. arguments: those offered with a call; none: no case of them."""
     return (
         Case("single_call", "calls a model for a hard question", _seen(HARD), calls(), 2, True),
-        Case(
-            "arguments",
-            "writes a system prompt and a temperature",
-            _seen("Is 91 a prime?"),
-            calls("heron", system_prompt=..., temperature=0.2),
-            rules='Call heron, and nobody else, with an optimized_system_prompt that says: Answer with "yes" or "no". '
-            "Set its temperature to 0.2.",
-        ),
+        *_arguments(arguments),
         Case(
             "parallel_calls",
             "calls two models in one turn",
@@ -119,6 +113,22 @@ def cases() -> tuple[Case, ...]:
             calls(),
         ),
     )  # fmt: skip
+
+
+def _arguments(offered: Collection[CallArgument]) -> Iterator[Case]:
+    """What is said with a call: each argument that is offered must come as the rules ask for it."""
+    if not offered:
+        return
+    wanted: dict[str, Any] = {}
+    rules = ["Call heron, and nobody else."]
+    if "optimized_system_prompt" in offered:
+        wanted["system_prompt"] = ...
+        rules.append('Give it an optimized_system_prompt that says: Answer with "yes" or "no".')
+    if "temperature" in offered:
+        wanted["temperature"] = 0.2
+        rules.append("Set its temperature to 0.2.")
+    shows = f"gives a call its {' and '.join(name.replace('_', ' ') for name in offered)}"
+    yield Case("arguments", shows, _seen("Is 91 a prime?"), calls("heron", **wanted), rules=" ".join(rules))
 
 
 def _seen(

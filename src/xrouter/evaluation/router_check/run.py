@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ...episodes.cost import estimate_prompt_tokens
 from ...errors import ConfigurationError, InvalidActionError, ProviderError
 from ...policies.tool_calling import ToolCallingPolicy, offered_models
+from ...settings_tables.router_llm import CallArgument
 from ...toml_reader import nearest
 from .cases import cases
 from .scoring import Case, CaseResult, Outcome, result
 
 
-def chosen_cases(only: Sequence[str] = ()) -> tuple[Case, ...]:
-    """All of them, or those named. Raises ConfigurationError for an unknown name."""
-    every = {case.name: case for case in cases()}
+def chosen_cases(only: Sequence[str] = (), arguments: Collection[CallArgument] = ()) -> tuple[Case, ...]:
+    """All of them, or those named; `arguments` as the router is offered. Raises ConfigurationError for an unknown name."""
+    every = {case.name: case for case in cases(arguments)}
     for name in only:
         if name not in every:
             raise ConfigurationError(
