@@ -38,8 +38,8 @@ class RouterLLMSettings:
         router's, for templates that take one system message.
     prompt: "full" explains the rules, tools and wishes; "brief" only names them, for routers that were trained on it: a third of
         the tokens in every decision. Routers that were not cannot follow it.
-    call_arguments: what the router may say with a call, of CALL_ARGUMENTS; () = it chooses models alone. Each one offered
-        makes every tool, and so every decision, dearer.
+    call_arguments: what the router may say with a call, of CALL_ARGUMENTS; () = nothing, it only chooses models. Each
+        argument makes every tool, and so every decision, dearer.
     parallel_calls: ask for `parallel_tool_calls`; off for endpoints that refuse the parameter.
     max_calls: models called at once. max_concurrency: decisions under way at once.
     max_response_chars: of a response, how many characters the router reads; longer ones are cut in the middle.
