@@ -14,10 +14,8 @@ from typing import Any
 
 from ..catalog.model import Model
 from ..errors import InvalidActionError
-from ..messages import Message, text_of
 from ..settings_tables.router_llm import CallArgument
-from .episode import Action, Call, CallModels, DirectAnswer, Response, Select, Synthesis
-from .function_calls import tagged_calls
+from .episode import Call, Response, Select
 
 CALL_PREFIX = "call_"
 SELECT = "select_response"
@@ -64,51 +62,6 @@ def tool_schemas(
         )
     )
     return schemas
-
-
-def parse_action(
-    message: Message,
-    pool: Iterable[Model],
-    *,
-    arguments: Collection[CallArgument] = (),
-    after_calls: bool = False,
-) -> Action:
-    """The action an assistant message stands for. arguments: those that were offered with a call.
-
-    after_calls: own words are a synthesis, not a direct answer.
-
-    Tool calls are read from `tool_calls` and, for servers that leave them in the text, from
-    `<tool_call>` blocks. Raises InvalidActionError, whose text tells the policy what to do instead.
-    """
-    models = tool_names(pool)
-    text = text_of(message.get("content"))
-    asked = [named_arguments(call) for call in message.get("tool_calls") or ()] or tagged_calls(text)
-    if not asked:
-        if not text.strip():
-            raise InvalidActionError(EMPTY, kind="empty")
-        return Synthesis(text) if after_calls else DirectAnswer(text)
-    selections = [given for name, given in asked if name == SELECT]
-    if selections:
-        if len(asked) > 1:
-            raise InvalidActionError(
-                f"{SELECT} must be the only tool call of its turn, got {len(asked)} calls",
-                kind="select_with_calls",
-            )
-        return read_selection(selections[0])
-    return CallModels(tuple(read_call(name, given, models, arguments) for name, given in asked))
-
-
-def render_response(
-    response: Response, *, tool_call_id: str | None = None, max_characters: int | None = None
-) -> dict[str, Any]:
-    """The response as the tool message a policy reads; see `shown_response`."""
-    return {
-        "role": "tool",
-        "tool_call_id": tool_call_id or response.call_id,
-        "content": json.dumps(
-            shown_response(response, max_characters=max_characters), ensure_ascii=False, default=str
-        ),
-    }
 
 
 def shown_response(
