@@ -114,13 +114,16 @@ def test_arms_are_compared_question_by_question() -> None:
             text = "no" if arm == "none" else question.task.reference.split("|")[0]
             if i or arm == "none":  # the first question is not answered in every arm
                 rows.append(row(question.id_in(arm), text, 64 if arm == "none" else 4))
-    results = measured(PLAN, found, rows_of(*rows), ["m"])
+    told, *_ = reversed(found.judged)
+    rows.append(row(told.id_in("write"), told.task.reference.split("|")[0], model="w"))
+    results = measured(PLAN, found, rows_of(*rows), ["m"], "w")
     assert [(each.kind, len(each.values["none"]["score"])) for each in results] == [
         ("sums", 1),
         ("facts", 2),
         ("all", 3),
+        ("untold", 2),
     ]
-    everything = results[-1]
+    everything = results[-2]
     assert everything.mean("none", "score").value == 0
     gain = everything.difference("written", "none", "score")
     assert (gain.value, gain.low, gain.high) == (1, 1, 1)

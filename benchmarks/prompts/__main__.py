@@ -78,7 +78,7 @@ async def ask(tasks: Iterator[Task], pool: Pool, journal: Journal, limits: Limit
 
 
 def report(options: argparse.Namespace, plan: Mapping[str, Any], found: Questions, rows: Rows) -> str:
-    lines = [table(measured(plan, found, rows, options.models), options.base)]
+    lines = [table(measured(plan, found, rows, options.models, options.writer), options.base)]
     ids = [(question.id_in("write"), options.writer) for question in found.judged]
     tokens = [rows[key].completion_tokens for key in ids if key in rows]
     if tokens:

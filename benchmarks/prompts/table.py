@@ -41,8 +41,18 @@ def _interval(values_Q: Floats) -> Interval:
     return interval(float(values_Q.mean()), resampled_means(weights_RQ, values_Q[None])[:, 0])
 
 
-def measured(plan: Mapping[str, Any], found: Questions, rows: Rows, models: Sequence[str]) -> list[Measured]:
-    """Every model on every kind and on all of them, over the questions that it answered in every arm."""
+def measured(
+    plan: Mapping[str, Any], found: Questions, rows: Rows, models: Sequence[str], writer: str
+) -> list[Measured]:
+    """Every model on every kind and on all of them, over the questions that it answered in every arm.
+
+    untold: all but the questions whose answer the writer's prompt gives away.
+    """
+    told = {
+        question.task.id
+        for question in found.judged
+        if (row := rows.get((question.id_in("write"), writer))) and grade(question.task, row.text) > 0.5
+    }
     done = []
     for model in models:
         whole = [
@@ -50,8 +60,9 @@ def measured(plan: Mapping[str, Any], found: Questions, rows: Rows, models: Sequ
             for question in found.judged
             if all((question.id_in(arm), model) in rows for arm in plan["arms"])
         ]
-        for kind in [*plan["kinds"], "all"]:
-            part = [question for question in whole if kind in ("all", question.kind)]
+        parts = {kind: [question for question in whole if question.kind == kind] for kind in plan["kinds"]}
+        parts |= {"all": whole, "untold": [question for question in whole if question.task.id not in told]}
+        for kind, part in parts.items():
             if not part:
                 continue
             values: dict[str, dict[str, Floats]] = {}
