@@ -19,6 +19,7 @@ class OwnWork:
 
     calls_WQ: each (model, turn from 1) in the order made. text_WQ: the answer in its own words, None where there is none.
     grader_Q: what grades such an answer; score_WQ: what that gave, NaN where there is none.
+    stood_in_WQ: something else decided in the language model's place.
     """
 
     cost_WQ: Floats
@@ -27,6 +28,7 @@ class OwnWork:
     text_WQ: tuple[tuple[str | None, ...], ...]
     grader_Q: tuple[str, ...]
     score_WQ: Floats
+    stood_in_WQ: Bools
 
     @property
     def answered_WQ(self) -> Bools:
@@ -40,4 +42,6 @@ class OwnWork:
             "turns": [turn for _, turn in calls],
             "policy_cost_usd": float(self.cost_WQ[w, q]),
         }
+        if self.stood_in_WQ[w, q]:
+            found["stood_in"] = True
         return found if text is None else {**found, "own_answer": text, "grader": self.grader_Q[q]}

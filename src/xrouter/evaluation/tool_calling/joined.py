@@ -42,9 +42,10 @@ class RouterPoint:
 
 
 def joined(
-    played: Sequence[PlayedEpisode], test: Outcomes, key: AnswerKey
+    played: Sequence[PlayedEpisode], test: Outcomes, key: AnswerKey | None
 ) -> tuple[Decisions, tuple[RouterPoint, ...]]:
-    """Raises DataError where an episode is missing, or an answer in own words has no reference."""
+    """Without a `key` answers in own words count nothing. Raises DataError where an episode is missing, or an answer in
+    own words has no reference."""
     weights = tuple(sorted({one.point for one in played}))
     at = {(one.point, one.query_id): one for one in played}
     missing = [query for query in test.query_ids if any((w, query) not in at for w in weights)]
@@ -66,14 +67,15 @@ def joined(
             if one.answer_from is not None:
                 source[w, q] = column[one.answer_from]
             if one.text is not None:
-                score[w, q] = key.score(one.query_id, one.text)
+                score[w, q] = 0.0 if key is None else key.score(one.query_id, one.text)
     own = OwnWork(
         cost_WQ=np.array([[float(one.policy_cost_usd) for one in row] for row in grid]),
         repeats_WQM=repeats,
         calls_WQ=tuple(tuple(one.calls for one in row) for row in grid),
         text_WQ=tuple(tuple(one.text for one in row) for row in grid),
-        grader_Q=tuple(key.grader(query) if query in key else "" for query in test.query_ids),
+        grader_Q=tuple(key.grader(query) if key and query in key else "" for query in test.query_ids),
         score_WQ=score,
+        stood_in_WQ=np.array([[one.stood_in for one in row] for row in grid], bool),
     )
     decisions = Decisions(
         models=test.model_names,
