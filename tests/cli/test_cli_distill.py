@@ -22,7 +22,7 @@ NETWORK = "dimensions = 8\nlandmarks = 8\nvocabulary = 300\nhidden = 32\nvalidat
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "network.toml").write_text(NETWORK)
-    return write_tables(synthetic_tables(), tmp_path / "kit")
+    return write_tables(synthetic_tables(80, 20), tmp_path / "kit")
 
 
 def run(command: str, folder: Path, out: Path, *options: str):
@@ -35,7 +35,14 @@ def run(command: str, folder: Path, out: Path, *options: str):
 
 
 def distill(folder: Path, out: Path, *options: str):
-    config = ("--network-config", str(folder.parent / "network.toml"), "--cost-weights", "0,1")
+    config = (
+        "--network-config",
+        str(folder.parent / "network.toml"),
+        "--cost-weights",
+        "0,1",
+        "--epochs",
+        "40",
+    )
     return run("distill", folder, out, *config, *options)
 
 
@@ -68,8 +75,8 @@ def report(out: Path) -> dict:
 def test_a_language_model_becomes_a_network(mock_upstream, folder, tmp_path):
     options = routes(mock_upstream)
     out = tmp_path / "run"
-    shown = distill(folder, out, *options, "--limit-queries", "60", "--limit-test-queries", "20")
-    assert len(mock_upstream.requests) == 2 * 2 * (60 + 20)
+    shown = distill(folder, out, *options, "--limit-queries", "60", "--limit-test-queries", "16")
+    assert len(mock_upstream.requests) == 2 * 2 * (60 + 16)
     found = report(out)
     assert found["agreement"]["student"]["all"]["value"] > 0.95
     assert found["agreement"]["profiles alone"]["all"]["value"] < 0.5
@@ -82,7 +89,7 @@ def test_a_language_model_becomes_a_network(mock_upstream, folder, tmp_path):
     assert {path.name for path in out.iterdir()} >= {"policy.npz", "distill.md", "distill.png", "distill.svg"}
     text = (out / "distill.md").read_text()
     assert "Teacher: the language model qwen, by tool calls." in text
-    assert "drawn at random from 30" in text
+    assert "16 queries of the test split, out of 20" in text
     assert "nan" not in text
     assert load_network(out).name == "network"
     provenance = read_provenance(out)
@@ -123,11 +130,11 @@ def test_own_words_and_stand_ins_are_counted_not_learnt(folder, tmp_path):
         }
         return json.dumps(usual | fields)
 
-    own = {"calls": [], "answer_from": None, "own_answer": "r120", "grader": "exact"}
+    own = {"calls": [], "answer_from": None, "own_answer": "r80", "grader": "exact"}
     train = [line(f"q{i}") for i in range(20)]
     train += [line("q20", stood_in=True), line("q21", **own)]
     (tmp_path / "train.jsonl").write_text("\n".join(train))
-    test = [line("q120", **own), line("q121", stood_in=True)]
+    test = [line("q80", **own), line("q81", stood_in=True)]
     (tmp_path / "test.jsonl").write_text("\n".join(test))
     out = tmp_path / "run"
     files = ("--decisions", str(tmp_path / "train.jsonl"), "--test-decisions", str(tmp_path / "test.jsonl"))
@@ -141,7 +148,7 @@ def test_own_words_and_stand_ins_are_counted_not_learnt(folder, tmp_path):
 
 
 def test_an_array_policy_teaches_and_another_is_shown_beside(folder, tmp_path):
-    distill(folder, tmp_path / "first", "--teacher", "cascade", "--epochs", "5")
+    distill(folder, tmp_path / "first", "--teacher", "cascade", "--epochs", "2")
     distill(
         folder,
         tmp_path / "second",
@@ -166,6 +173,7 @@ TEACHER = ("--teacher", "knn")
     [
         ((), "--decisions"),
         (("--decisions", "/nowhere.jsonl", *TEACHER), "is not there"),
+        (("--decisions", __file__, "--limit-queries", "5", *TEACHER), "leave out --limit-queries"),
         (("--teacher", "gpt-9"), "no policy at gpt-9"),
         (("--teacher", "tool-calling"), "--router-model"),
         ((*TEACHER, "--router-model", "qwen"), "--policy tool-calling"),

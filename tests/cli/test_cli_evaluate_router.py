@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from outcomes_kit import synthetic_tables, write_tables
+from recorded_router_kit import by_topic, policy_of
 from router_llm_kit import call, says, select
 from typer.testing import CliRunner
 from upstream import MockUpstream
@@ -149,3 +152,27 @@ def test_a_local_endpoint_needs_no_budget(mock_upstream, folder, tmp_path):
         *("--limit-queries", "2", "--no-baselines"),
     )
     assert len(upstream.requests) == 4
+
+
+def test_weights_on_disk_decide_within_the_process(folder, tmp_path, monkeypatch):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    asked = []
+
+    def checkpoint_provider(path):
+        asked.append(path)
+        return policy_of(by_topic)[1]
+
+    module = ModuleType("xrouter.training.trl.checkpoint_provider")
+    module.checkpoint_provider = checkpoint_provider
+    monkeypatch.setitem(sys.modules, "xrouter.training.trl", ModuleType("xrouter.training.trl"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "xrouter.toml").write_text('[router_llm]\nmodel = "router-7b"\n')
+    out = tmp_path / "out"
+    evaluate(folder, out, "--router-checkpoint", str(weights), "--limit-queries", "4", "--no-baselines")
+    assert asked == [weights]
+    tool_calling = json.loads((out / "report.json").read_text())["results"][0]
+    assert tool_calling["router"][0]["decisions"] == 2.0
+    assert tool_calling["router"][0]["cost_usd"] == 0.0  # no price was given: its tokens are free

@@ -142,15 +142,14 @@ def distill(
         outcomes,
     )
     with progress_bar() as progress:
-        taught_on, of_train = asked.on_train(out, progress)
-        judged_on, of_test = asked.on_test(out, progress)
-        own = of_train.decisions.own
+        of_train, of_test = asked.on("train", out, progress), asked.on("test", out, progress)
+        made = of_train.played.decisions
         taught = teaching(
-            taught_on,
-            of_train.decisions.cost_weights,
-            of_train.decisions.turn_WQM,
-            of_train.decisions.answer_from_WQ,
-            None if own is None else own.stood_in_WQ,
+            of_train.part,
+            made.cost_weights,
+            made.turn_WQM,
+            made.answer_from_WQ,
+            None if made.own is None else made.own.stood_in_WQ,
         )
         progress("fitting profiles", 0, 1)
         found = distil(
@@ -160,8 +159,8 @@ def distill(
             lambda metrics: progress("imitation", int(metrics["epoch"]), epochs),
         )
         learnt = {
-            "queries": len(taught_on),
-            "cost_weights": len(of_train.decisions.cost_weights),
+            "queries": len(of_train.part),
+            "cost_weights": len(made.cost_weights),
             "episodes": len(taught),
             "left_out": dict(taught.left_out),
             "choices": found.choices,
@@ -175,7 +174,6 @@ def distill(
         )
         report = report_of(
             asked,
-            judged_on,
             of_test,
             student=load_network(out),
             profiles=found.plain,

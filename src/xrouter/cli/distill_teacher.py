@@ -34,6 +34,17 @@ class TeacherOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class Decided:
+    """What a teacher decided on `part` of a split. drawn_from: how many queries `part` was drawn from, 0 = it is all of
+    them. without_reference: queries left out since own words could not be graded there."""
+
+    part: Outcomes
+    played: Played
+    drawn_from: int = 0
+    without_reference: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Teacher:
     """title: what it is, for the report. policy, router: what can be asked; neither where only files are given."""
 
@@ -44,46 +55,46 @@ class Teacher:
     policy: ArrayPolicy | None = None
     router: Contender | None = None
 
-    def on_train(self, out: Path, progress: Progress) -> tuple[Outcomes, Played]:
-        """What it decides on the train split."""
-        return self._on("train", self.options.decisions, self.options.limit_queries, out, progress)
+    def on(self, split: Split, out: Path, progress: Progress) -> Decided:
+        """What it decides on a split, from the file given for it or asked now; on test, own words are graded."""
+        train = split == "train"
+        file = self.options.decisions if train else self.options.test_decisions
+        limit = self.options.limit_queries if train else self.options.limit_test_queries
+        return self._asked(split, limit, out, progress) if file is None else self._read(split, file)
 
-    def on_test(self, out: Path, progress: Progress) -> tuple[Outcomes, Played]:
-        """What it decides on the test split; own words are graded."""
-        return self._on("test", self.options.test_decisions, self.options.limit_test_queries, out, progress)
-
-    def _on(
-        self, split: Split, file: Path | None, limit: int | None, out: Path, progress: Progress
-    ) -> tuple[Outcomes, Played]:
-        from ..evaluation.decisions import play
+    def _read(self, split: Split, file: Path) -> Decided:
         from ..evaluation.decisions_file import read_decisions
         from ..evaluation.evaluate import Played
-        from ..evaluation.tool_calling.joined import joined
         from ..tasks.answer_key import load_answer_key
 
-        part, options = self.chosen.split(split), self.options
-        if file is not None:
-            answers = _has_own_answers(file)
-            key = load_answer_key(self.folder) if answers and split == "test" else None
-            if key is not None:
-                part, _ = gradable(part, key)
-            part, decisions = read_decisions(file, drawn(part, limit, options.seed), key)
-            return part, Played("from a file", decisions)
+        key = load_answer_key(self.folder) if split == "test" and _has_own_answers(file) else None
+        part, decisions = read_decisions(file, self.chosen.split(split), key)
+        whole = len(self.chosen.split(split))
+        return Decided(part, Played("from a file", decisions), whole if len(part) < whole else 0)
+
+    def _asked(self, split: Split, limit: int | None, out: Path, progress: Progress) -> Decided:
+        from ..evaluation.decisions import play
+        from ..evaluation.evaluate import Played
+        from ..evaluation.tool_calling.joined import joined
+
+        part, without_reference = self.chosen.split(split), 0
+        if self.router is not None and split == "test":
+            part, without_reference = gradable(part, self.router.key)
+        whole = len(part)
+        part = drawn(part, limit, self.options.seed)
+        drawn_from = whole if len(part) < whole else 0
         if self.router is not None:
-            if split == "test":
-                part, _ = gradable(part, self.router.key)
-            part = drawn(part, limit, options.seed)
             episodes = self.router.play(
                 part, out / f"teacher-{split}", lambda done, total: progress(f"teacher, {split}", done, total)
             )
-            decisions, figures = joined(episodes, part, self.router.key if split == "test" else None)
-            return part, Played(self.router.policy.version, decisions, figures)
+            key = self.router.key if split == "test" else None
+            played = Played(self.router.policy.version, *joined(episodes, part, key))
+            return Decided(part, played, drawn_from, without_reference)
         assert self.policy is not None
-        part = drawn(part, limit, options.seed)
-        weights = weights_of(options.cost_weights)
+        weights = weights_of(self.options.cost_weights)
         progress(f"teacher, {split}", 0, len(weights))
-        played = play(self.policy, part.recording, part.query_ids, weights, options.max_turns)
-        return part, Played(self.policy.version, played)
+        decisions = play(self.policy, part.recording, part.query_ids, weights, self.options.max_turns)
+        return Decided(part, Played(self.policy.version, decisions), drawn_from)
 
 
 def open_teacher(options: TeacherOptions, chosen: Outcomes, folder: Path) -> Teacher:
@@ -91,9 +102,17 @@ def open_teacher(options: TeacherOptions, chosen: Outcomes, folder: Path) -> Tea
     is not there."""
     from ..policies.checkpoint import TOOL_CALLING
 
-    for name, file in (("--decisions", options.decisions), ("--test-decisions", options.test_decisions)):
+    for name, file, limit in (
+        ("--decisions", options.decisions, options.limit_queries),
+        ("--test-decisions", options.test_decisions, options.limit_test_queries),
+    ):
         if file is not None and not file.is_file():
             raise ConfigurationError(f"{name} {file} is not there", param=name)
+        if file is not None and limit is not None:
+            raise ConfigurationError(
+                f"{name} {file} says already which queries are decided on: leave out --limit-{'test-' if 'test' in name else ''}queries",
+                param=name,
+            )
     if options.teacher == TOOL_CALLING or options.router.given:
         wanted = None if options.teacher is None else [options.teacher]
         _, router = contender(wanted, options.router, chosen, folder, options.max_turns)
@@ -118,8 +137,7 @@ def open_teacher(options: TeacherOptions, chosen: Outcomes, folder: Path) -> Tea
 
 def report_of(
     teacher: Teacher,
-    judged_on: Outcomes,
-    played: Played,
+    decided: Decided,
     *,
     student: NetworkPolicy,
     profiles: NetworkPolicy,
@@ -139,7 +157,7 @@ def report_of(
     policies: dict[str, ArrayPolicy] = {STUDENT: student, PROFILES: profiles}
     if beside is not None:
         policies[f"network {beside.version}"] = beside
-    queries = len(teacher.chosen.split("test"))
+    judged_on, played = decided.part, decided.played
     found = evaluate(
         judged_on,
         policies=policies,
@@ -150,7 +168,8 @@ def report_of(
         bootstrap=bootstrap,
         with_baselines=False,
         played={TEACHER: played},
-        drawn_from=queries if len(judged_on) < queries else 0,
+        drawn_from=decided.drawn_from,
+        without_reference=decided.without_reference,
         progress=progress,
     )
     progress("decision times", 0, 1)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .decision_time import DecisionTime
 from .imitation import Agreement, Difference
 from .result import Evaluation, Result
@@ -41,7 +43,9 @@ class DistillReport:
 
 def markdown(report: DistillReport, command: str) -> str:
     s = report.evaluation.setting
-    drawn = f", drawn at random from {s.drawn_from} with seed {s.seed}" if s.drawn_from else ""
+    drawn = f", out of {s.drawn_from}" if s.drawn_from else ""
+    if s.without_reference:
+        drawn += f" ({s.without_reference} more have no reference to grade own words against)"
     learnt = report.learnt
     parts = [
         f"# Distilled on {s.outcomes}",
@@ -120,8 +124,6 @@ def write(report: DistillReport, folder: Path, command: str) -> None:
 
 def draw(report: DistillReport, path: Path) -> None:
     """Score over cost at the teacher's cost weights; best and the cheapest model as dots."""
-    import numpy as np
-
     from .plots import COLOURS, GREY, SIZE, new_figure
 
     with new_figure(path, SIZE) as figure:
@@ -180,14 +182,14 @@ def _points(report: DistillReport) -> str:
 def _decision_rows(report: DistillReport) -> Sequence[tuple[str, str, str]]:
     rows = []
     for name in report_names(report):
-        own = report.result(name).router
-        if own:
-            ms = f"{own[0].seconds * 1000:.0f}"
-            rows.append((name, ms, per_1000(sum(one.cost_usd for one in own) / len(own))))
+        result = report.result(name)
+        ms = NONE
+        if result.router:
+            ms = f"{float(np.mean([one.seconds for one in result.router])) * 1000:.0f}"
         elif name in report.times:
-            rows.append((name, f"{report.times[name].median_ms:.2g}", "0"))
-        else:
-            rows.append((name, NONE, NONE))
+            ms = f"{report.times[name].median_ms:.2g}"
+        own = None if result.decisions is None else result.decisions.own
+        rows.append((name, ms, "0" if own is None else per_1000(float(own.cost_WQ.mean()))))
     return rows
 
 
