@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     )
                 )
         time = decision_times({"network": network}, test.recording.prompts, test.models)["network"]
-        usd = time.median_ms / 3.6e6 * given.core_hour_usd
+        usd = time.cpu_ms / 3.6e6 * given.core_hour_usd
         rows.append(
             (
                 str(len(names)),
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "0",
                 per_1000(usd),
                 per_1000(2 * usd),
-                f"{time.median_ms:.2f}",
+                f"{time.cpu_ms:.2f}",
             )
         )
     head = (
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "tokens in, first / second decision, + out",
         "$ per 1000 decisions",
         "$ per 1000 queries",
-        "ms",
+        "ms of a core",
     )
     print(table(head, rows, "rlrrrr"))
 

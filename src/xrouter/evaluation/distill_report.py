@@ -91,8 +91,8 @@ def markdown(report: DistillReport, command: str) -> str:
         ),
         "![Score over cost](distill.png)",
         "## A decision",
-        "ms: median wall time of a first decision on one thread, text features included; of a language model, of a reply. $: the "
-        "tokens of all its decisions on a query.",
+        "ms: median of a first decision on one thread, text features included, in processor time; of a language model the "
+        "time that passes until a reply. $: the tokens of all its decisions on a query.",
         table(("policy", "ms", "$ per 1000 queries"), _decision_rows(report), "lrr"),
     ]
     return "\n\n".join(parts) + "\n"
@@ -187,7 +187,7 @@ def _decision_rows(report: DistillReport) -> Sequence[tuple[str, str, str]]:
         if result.router:
             ms = f"{float(np.mean([one.seconds for one in result.router])) * 1000:.0f}"
         elif name in report.times:
-            ms = f"{report.times[name].median_ms:.2g}"
+            ms = f"{report.times[name].cpu_ms:.2g}"
         own = None if result.decisions is None else result.decisions.own
         rows.append((name, ms, "0" if own is None else per_1000(float(own.cost_WQ.mean()))))
     return rows

@@ -53,7 +53,7 @@ class ImitationConfig:
     batch: int = 512
     learning_rate: float = 3e-3
     selection_weight: float = 0.5
-    answer_loss_weight: float = 0.2
+    answer_loss_weight: float = 0.5
     max_turns: int = 3
     most_episodes: int = 20_000
 
