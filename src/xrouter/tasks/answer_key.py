@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from ..errors import ConfigurationError, DataError
 from ..messages import Request
-from .graders import grade, grader_named
+from .graders import grader_named
+from .grading import Grading
 from .task import Task
 
 DEFAULT_GRADER = "exact"
@@ -22,6 +24,7 @@ class AnswerKey:
     """tasks: by query id, those that have a reference."""
 
     tasks: Mapping[str, Task]
+    _grading: Grading = field(default_factory=Grading, repr=False)
 
     def __contains__(self, query_id: object) -> bool:
         return query_id in self.tasks
@@ -30,7 +33,10 @@ class AnswerKey:
         return self.tasks[query_id].grader
 
     def score(self, query_id: str, text: str, grader: str | None = None) -> float:
-        """0..1. `grader`: another than the query's own. Raises DataError where there is no reference."""
+        """0..1, in a time limit where the grader could take for ever. `grader`: another than the query's own.
+
+        Not to be called from an event loop. Raises DataError where there is no reference.
+        """
         task = self.tasks.get(query_id)
         if task is None:
             raise DataError(
@@ -38,7 +44,7 @@ class AnswerKey:
             )
         if grader is not None and grader != task.grader:
             task = Task(task.id, task.dataset, task.request, grader, task.reference)
-        return grade(task, text)
+        return asyncio.run(self._grading.grade(task, text))
 
 
 def load_answer_key(folder: str | Path, graders: Mapping[str, str] | None = None) -> AnswerKey:
