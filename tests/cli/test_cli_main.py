@@ -56,12 +56,12 @@ def test_version_and_help(home: Path) -> None:
     assert run("--version", home=home).stdout.startswith("xrouter ")
     shown = run("--help", home=home)
     assert shown.returncode == 0
-    for name in ("serve", "ask", "report", "demo", "models", "train", "evaluate", "collect"):
+    for name in ("serve", "ask", "report", "demo", "models", "train", "evaluate", "distill", "collect"):
         assert name in shown.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "ask", "report", "demo", "models", "train", "evaluate", "collect"]
+    "command", ["serve", "ask", "report", "demo", "models", "train", "evaluate", "distill", "collect"]
 )
 def test_every_command_has_help_with_an_example(home: Path, command: str) -> None:
     shown = run(command, "--help", home=home)

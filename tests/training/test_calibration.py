@@ -54,3 +54,15 @@ def test_a_policy_that_is_too_modest_or_too_bold_is_mended(seed: int) -> None:
     before = error()
     policy.calibration = lines
     assert error() < 0.6 * before
+
+
+def test_a_line_is_found_where_whole_newton_steps_run_away() -> None:
+    """Chances near 0 and 1 that are wrong now and then: hardly any curvature where it starts."""
+    rng = np.random.default_rng(0)
+    sure = np.concatenate([rng.uniform(9, 12, 800), rng.uniform(-12, -9, 200)])
+    right = np.concatenate([rng.random(800) < 0.8, rng.random(200) < 0.3]).astype(float)
+    line = fit_line(sure, right)
+    stated = 1 / (1 + np.exp(-(line[0] + line[1] * sure)))
+    assert np.abs(line).max() < 5
+    assert stated[:800].mean() == pytest.approx(0.8, abs=0.03)
+    assert stated[800:].mean() == pytest.approx(0.3, abs=0.1)

@@ -14,6 +14,7 @@ from . import (
     collect,
     dataset,
     demo,
+    distill,
     evaluate,
     keys,
     models,
@@ -60,6 +61,7 @@ for _command in (
     train.train,
     evaluate.evaluate,
     bench.bench,
+    distill.distill,
     router_check.router_check,
 ):
     app.command()(_command)

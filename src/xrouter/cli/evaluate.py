@@ -12,13 +12,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigurationError
+from .router_contestant import (
+    Concurrency,
+    Graders,
+    RouterBudget,
+    RouterCheckpoint,
+    RouterCostWeights,
+    RouterOptions,
+    contender,
+    drawn,
+    gradable,
+)
+from .router_options import RouterKeyEnv, RouterModel, RouterPrice, RouterUrl
 
 if TYPE_CHECKING:
     from ..evaluation.bootstrap import Interval
-    from ..evaluation.evaluate import Progress
+    from ..evaluation.evaluate import Played, Progress
     from ..evaluation.result import Evaluation
     from ..policies.states import ArrayPolicy
-    from ..tasks.outcomes import Outcomes
+    from ..tasks.outcomes import Outcomes, Split
 
 
 def evaluate(
@@ -29,7 +41,7 @@ def evaluate(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="A run folder or checkpoint, a baseline's name, or a model's; repeatable. Default: the packaged policy."
+            help="A run folder or checkpoint, a baseline's name, a model's, or tool-calling; repeatable. Default: the packaged policy."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
@@ -55,11 +67,31 @@ def evaluate(
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals.", min=0)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples and of random choices.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Judge the baselines too.")] = True,
+    limit_queries: Annotated[
+        int | None,
+        typer.Option(help="Judge everyone on so many queries of the split, drawn with --seed.", min=1),
+    ] = None,
+    router_url: RouterUrl = None,
+    router_model: RouterModel = None,
+    router_key_env: RouterKeyEnv = None,
+    router_price: RouterPrice = None,
+    router_checkpoint: RouterCheckpoint = None,
+    router_cost_weights: RouterCostWeights = "0.1",
+    router_budget_usd: RouterBudget = None,
+    concurrency: Concurrency = 8,
+    grader: Graders = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file with [router_llm]; default: xrouter.toml.")
+    ] = None,
 ) -> None:
     """Judge policies on recorded outcomes: score and cost over a sweep of lambda, with every baseline beside them.
 
     Writes report.md, report.json, the pictures, and decisions.jsonl: every call and every answer, from which anyone
     can recompute each figure with outcomes.parquet alone. That is done here too, and the command fails on a difference.
+
+    The policy tool-calling plays every query through the code that serves, against the recorded answers; its own tokens
+    are part of its cost, and an answer in its own words is graded afterwards. Its replies are kept in
+    router-replies.jsonl, so that a run that breaks off goes on without paying twice.
 
     Examples:
 
@@ -70,6 +102,8 @@ def evaluate(
         xrouter evaluate --outcomes outcomes/mine --policy runs/first --target-quality 0.8,0.9 --max-cost-usd 0.001 --out reports/forms
 
         xrouter evaluate --outcomes outcomes/mine --pool gpt-4o,gpt-4o-mini --no-baselines --out reports/two
+
+        xrouter evaluate --outcomes outcomes/mine --pool gpt-4o,gpt-4o-mini --policy tool-calling --policy runs/first --router-model gpt-5-mini --router-budget-usd 2 --limit-queries 200 --out reports/router
     """
     try:
         import matplotlib as mpl
@@ -82,6 +116,7 @@ def evaluate(
     from ..evaluation.evaluate import evaluate as judge
     from ..evaluation.evaluate import sweep
     from ..evaluation.report import write
+    from ..policies.checkpoint import TOOL_CALLING
     from ..tasks.outcomes import load_outcomes
 
     if split not in ("train", "test"):
@@ -93,14 +128,37 @@ def evaluate(
     from ..evaluation.plots import draw
 
     chosen = choose(load_outcomes(outcomes), pool, datasets)
+    options = RouterOptions(
+        url=router_url,
+        model=router_model,
+        key_env=router_key_env,
+        price=router_price,
+        checkpoint=router_checkpoint,
+        cost_weights=router_cost_weights,
+        budget_usd=router_budget_usd,
+        concurrency=concurrency,
+        graders=grader,
+        config=config,
+    )
+    names, router = contender(policy, options, chosen, outcomes, max_turns)
     train = chosen.split("train")
-    policies = load_policies(policy or [None], train, chosen.name, split, seed)
+    which: Split = "train" if split == "train" else "test"
+    judged_on, without_reference = chosen.split(which), 0
+    if router is not None:
+        judged_on, without_reference = gradable(judged_on, router.key)
+    drawn_from = len(judged_on)
+    judged_on = drawn(judged_on, limit_queries, seed)
+    policies = load_policies(names, train, chosen.name, split, seed) if names else {}
+    played: dict[str, Played] = {}
     with progress_bar() as progress:
+        if router is not None:
+            episodes = router.play(judged_on, out, lambda done, total: progress(TOOL_CALLING, done, total))
+            played[TOOL_CALLING] = router.judged(episodes, judged_on)
         found = judge(
-            chosen,
+            judged_on,
             policies=policies,
             train=train,
-            split="train" if split == "train" else "test",
+            split=which,
             cost_weights=sweep(points, max_cost_weight),
             max_turns=max_turns,
             seed=seed,
@@ -108,6 +166,9 @@ def evaluate(
             with_baselines=baselines,
             target_qualities=targets,
             caps_usd=caps,
+            played=played,
+            drawn_from=drawn_from if len(judged_on) < drawn_from else 0,
+            without_reference=without_reference,
             progress=progress,
         )
     checked = write_decisions(found, out, outcomes)

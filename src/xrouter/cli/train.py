@@ -53,7 +53,7 @@ def train(
 
         xrouter train --outcomes outcomes/zeroeval --out runs/zeroeval --resume
     """
-    settings = _settings(
+    settings = settings_of(
         config,
         seed=seed,
         warm_steps=warm_steps,
@@ -122,7 +122,7 @@ def train(
     typer.echo(f"serve it:  xrouter serve --policy {out}")
 
 
-def _settings(config: Path | None, **options: Any) -> dict[str, Any]:
+def settings_of(config: Path | None, **options: Any) -> dict[str, Any]:
     """The TOML file's values, with the options that were given over them."""
     values: dict[str, Any] = {}
     if config is not None:

@@ -3,7 +3,8 @@
 Axes: W cost weights (the points of a sweep), Q queries, M models.
 
 decisions.jsonl, one line a query and point: {"query_id", "point": lambda, "calls": [model, ...] in the order made,
-"answer_from": model or null}.
+"answer_from": model or null}. Of a language model that routes also "turns": [the turn of each call],
+"policy_cost_usd": what its own tokens cost, and, where it answered in its own words, "own_answer" and its "grader".
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..policies.states import ArrayPolicy, Bools, Floats, Ints
+from ..tasks.answer_key import AnswerKey, load_answer_key
 from ..tasks.outcomes import Recording
 from ..tasks.replay import Replay
+from .own_work import OwnWork
 
 TOLERANCE = 1e-9
 """Relative difference allowed between a figure and its recomputation: sums taken in another order."""
@@ -30,6 +33,7 @@ class Decisions:
     """turn_WQM: the turn (from 1) in which a model was asked, 0 if never. answer_from_WQ: -1 for none.
 
     outside_Q: queries that the policy itself called unlike all that it was trained on.
+    own: what the policy paid and answered by itself; None where it cannot.
     """
 
     models: tuple[str, ...]
@@ -39,14 +43,25 @@ class Decisions:
     answer_from_WQ: Ints
     confidence_WQ: Floats
     outside_Q: Bools
+    own: OwnWork | None = None
 
     @property
     def called_WQM(self) -> Bools:
         return self.turn_WQM > 0
 
+    @property
+    def calls_WQ(self) -> Ints:
+        """How many calls were made."""
+        calls = self.called_WQM.sum(2)
+        return np.asarray(calls if self.own is None else calls + self.own.repeats_WQM.sum(2))
+
     def cost_WQ(self, cost_QM: Floats) -> Floats:
-        """US dollars, every call charged."""
-        return np.asarray(np.where(self.called_WQM, cost_QM, 0.0).sum(2))
+        """US dollars, every call charged, and what the policy's own tokens cost."""
+        cost_WQ: Floats = np.where(self.called_WQM, cost_QM, 0.0).sum(2)
+        if self.own is None:
+            return cost_WQ
+        again_WQ: Floats = (self.own.repeats_WQM * cost_QM).sum(2)
+        return cost_WQ + again_WQ + self.own.cost_WQ
 
     def score_WQ(self, score_QM: Floats) -> Floats:
         """Score of the answers handed over, 0 where there was none. Raises DataError where an answer has no score."""
@@ -58,7 +73,8 @@ class Decisions:
                 f"outcomes.parquet: the answer of {self.models[self.answer_from_WQ[w, q]]!r} to query "
                 f"{self.query_ids[q]!r} has no score; remove the row or score it"
             )
-        return np.where(handed_over, score, 0.0)
+        score = np.where(handed_over, score, 0.0)
+        return score if self.own is None else np.where(self.own.answered_WQ, self.own.score_WQ, score)
 
     def lines(self) -> Iterator[str]:
         for w, point in enumerate(self.cost_weights):
@@ -67,14 +83,13 @@ class Decisions:
                 called = np.flatnonzero(turns)
                 order = called[np.argsort(turns[called], kind="stable")]
                 source = int(self.answer_from_WQ[w, q])
-                yield json.dumps(
-                    {
-                        "query_id": query_id,
-                        "point": point,
-                        "calls": [self.models[m] for m in order],
-                        "answer_from": None if source < 0 else self.models[source],
-                    }
-                )
+                line = {
+                    "query_id": query_id,
+                    "point": point,
+                    "calls": [self.models[m] for m in order],
+                    "answer_from": None if source < 0 else self.models[source],
+                }
+                yield json.dumps(line if self.own is None else line | self.own.line(w, q))
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,10 +132,12 @@ def play(
 def recompute(decisions_path: str | Path, outcomes_folder: str | Path) -> dict[float, tuple[float, float]]:
     """point -> (mean score, mean cost in US dollars), from decisions.jsonl and outcomes.parquet alone.
 
+    An answer in the policy's own words is graded against its reference in queries.parquet.
     Raises DataError naming the line: broken JSON, a call without an outcome, an answer from a model that was not
     called, a query twice at one point; or a point that covers other queries than the first.
     """
     table = _outcomes(Path(outcomes_folder))
+    key: AnswerKey | None = None
     totals: dict[float, list[float]] = {}
     seen: dict[float, set[str]] = {}
     with Path(decisions_path).open(encoding="utf-8") as file:
@@ -129,21 +146,27 @@ def recompute(decisions_path: str | Path, outcomes_folder: str | Path) -> dict[f
             try:
                 row = json.loads(line)
                 query, point, calls, source = (
-                    row[key] for key in ("query_id", "point", "calls", "answer_from")
+                    row[name] for name in ("query_id", "point", "calls", "answer_from")
                 )
-            except (ValueError, KeyError, TypeError) as error:
+                own_answer, own_cost = row.get("own_answer"), float(row.get("policy_cost_usd", 0.0))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{place} is not a decision: {error!r}") from None
             missing = [model for model in calls if (query, model) not in table]
             if missing:
                 raise DataError(f"{place}: no outcome of {missing[0]!r} on query {query!r}")
             if source is not None and source not in calls:
                 raise DataError(f"{place}: the answer is from {source!r}, which was not called")
+            if source is not None and own_answer is not None:
+                raise DataError(f"{place}: the answer is both from {source!r} and the policy's own")
             if query in seen.setdefault(point, set()):
                 raise DataError(f"{place}: query {query!r} is there twice at point {point}")
             seen[point].add(query)
             total = totals.setdefault(point, [0.0, 0.0])
+            if own_answer is not None:
+                key = key or load_answer_key(outcomes_folder)
+                total[0] += key.score(query, own_answer, row.get("grader"))
             total[0] += 0.0 if source is None else table[query, source][0]
-            total[1] += sum(table[query, model][1] for model in calls)
+            total[1] += own_cost + sum(table[query, model][1] for model in calls)
     queries = next(iter(seen.values()), set())
     for point, at_point in seen.items():
         if at_point != queries:

@@ -22,7 +22,8 @@ from .decisions import Decisions, play
 from .forms import cap_points, target_points
 from .metrics import Floats, area, failures, reliability, saving
 from .oracle import oracle_choices
-from .result import DatasetRow, Evaluation, Point, Result, Setting, Summary
+from .result import ITSELF, DatasetRow, Evaluation, Kind, Point, Result, Setting, Summary
+from .tool_calling.joined import RouterPoint
 
 PERCENTS = (100, 98, 95)
 Progress = Callable[[str, int, int], None]
@@ -39,6 +40,15 @@ DEFAULT_WEIGHTS = sweep()
 held back by the range its policy's lambda happens to have."""
 
 
+@dataclass(frozen=True, eq=False)
+class Played:
+    """A policy that was played elsewhere, on the very queries and pool that the others are judged on."""
+
+    version: str
+    decisions: Decisions
+    router: tuple[RouterPoint, ...] = ()
+
+
 def evaluate(
     outcomes: Outcomes,
     *,
@@ -52,19 +62,26 @@ def evaluate(
     with_baselines: bool = True,
     target_qualities: Sequence[float] = (),
     caps_usd: Sequence[float] = (),
+    played: Mapping[str, Played] | None = None,
+    drawn_from: int = 0,
+    without_reference: int = 0,
     progress: Progress = lambda name, done, total: None,
 ) -> Evaluation:
     """`outcomes`: the set to take `split` from. `train`: what the baselines are fitted on and best is found on.
 
     target_qualities, caps_usd: further preferences that `policies` are played at, beside lambda.
+    played: policies whose decisions are made already. drawn_from, without_reference: of `Setting`.
 
     Both over one pool. Without baselines, best and the cheapest model are still played: the metrics need them.
-    Raises ConfigurationError where the pools differ, DataError where the split is empty or a score is missing,
+    Raises ConfigurationError where the pools differ or `played` is of other queries, DataError where the split is empty or a score is missing,
     RequestError where a target quality is asked of a policy without confidence.
     """
     test = outcomes.split(split)
     if train.model_names != test.model_names:
         raise ConfigurationError("train and test outcomes must be over one pool, in the same order")
+    for name, one in (played or {}).items():
+        if (one.decisions.query_ids, one.decisions.models) != (test.query_ids, test.model_names):
+            raise ConfigurationError(f"{name} was played on other queries or another pool than is judged")
     weights = tuple(sorted({float(weight) for weight in cost_weights}))
     figures = TrainFigures.of(train)
     by_itself = alone(train, test) or (test.model_names[figures.best],)
@@ -79,11 +96,18 @@ def evaluate(
         targets = target_points(policy, test, target_qualities, max_turns, draws_RQ)
         caps = cap_points(policy, test, caps_usd, max_turns, draws_RQ)
         forms[name] = {"targets": targets, "caps": caps}
-    played = _play_all(contestants, test, weights, max_turns, progress)
-    judge = _Judge.of(test, played, figures, by_itself, draws_RQ)
+    made = _play_all(contestants, test, weights, max_turns, progress)
+    judge = _Judge.of(test, made, figures, by_itself, draws_RQ)
     results = [
-        replace(judge.result(contestant, decisions), **forms.get(contestant.name, {}))
-        for contestant, decisions in played
+        replace(
+            judge.result(contestant.name, contestant.kind, contestant.policy.version, decisions),
+            **forms.get(contestant.name, {}),
+        )
+        for contestant, decisions in made
+    ]
+    results += [
+        replace(judge.result(name, "policy", one.version, one.decisions), router=one.router)
+        for name, one in (played or {}).items()
     ]
     if with_baselines:
         results += _unions(judge, results)
@@ -108,6 +132,8 @@ def evaluate(
         max_turns=max_turns,
         seed=seed,
         bootstrap=bootstrap,
+        drawn_from=drawn_from,
+        without_reference=without_reference,
     )
     order = {"policy": 0, "oracle": 4, "union": 2, "baseline": 1, "single": 3}
     return Evaluation(setting, tuple(sorted(results, key=lambda result: order[result.kind])))
@@ -178,16 +204,16 @@ class _Judge:
             cheapest_cost_Q=costs[cheapest],
         )
 
-    def result(self, contestant: Contestant, decisions: Decisions) -> Result:
+    def result(self, name: str, kind: Kind, version: str, decisions: Decisions) -> Result:
         score_WQ = decisions.score_WQ(self.test.score_QM)
         points = self._points(decisions, score_WQ)
-        judged = contestant.kind == "policy"
+        judged = kind == "policy"
         return Result(
-            name=contestant.name,
-            kind=contestant.kind,
+            name=name,
+            kind=kind,
             points=points,
             summary=self.summary(score_WQ, decisions.cost_WQ(self.test.recording.cost_QM)),
-            version=contestant.policy.version,
+            version=version,
             decisions=decisions,
             reliability=reliability(decisions.confidence_WQ.ravel(), score_WQ.ravel()) if judged else None,
             datasets=self._datasets(decisions, score_WQ) if judged else {},
@@ -239,16 +265,19 @@ class _Judge:
         for w, weight in enumerate(decisions.cost_weights):
             called_QM, source_Q = decisions.called_WQM[w], decisions.answer_from_WQ[w]
             asked = called_QM.mean(0)
-            answered = (source_Q[:, None] == np.arange(called_QM.shape[1])).mean(0)
+            answered = _shares(decisions.models, (source_Q[:, None] == np.arange(called_QM.shape[1])).mean(0))
+            own_score_Q = None if decisions.own is None else decisions.own.score_WQ[w]
+            if own_score_Q is not None and not np.isnan(own_score_Q).all():
+                answered[ITSELF] = float((~np.isnan(own_score_Q)).mean())
             points.append(
                 Point(
                     cost_weight=weight,
                     score=interval(float(score_WQ[w].mean()), score_RW[:, w]),
                     cost_usd=interval(float(cost_WQ[w].mean()), cost_RW[:, w]),
-                    calls_per_query=float(called_QM.sum(1).mean()),
+                    calls_per_query=float(decisions.calls_WQ[w].mean()),
                     asked=_shares(decisions.models, asked),
-                    answered=_shares(decisions.models, answered),
-                    failures=failures(self.test.score_QM, called_QM, source_Q),
+                    answered=answered,
+                    failures=failures(self.test.score_QM, called_QM, source_Q, own_score_Q),
                     calibration_error=reliability(decisions.confidence_WQ[w], score_WQ[w]).error,
                 )
             )

@@ -119,10 +119,17 @@ class Failures:
     beyond_pool: float
 
 
-def failures(score_QM: Floats, called_QM: Bools, answer_from_Q: Ints) -> Failures:
-    """score_QM: NaN where the model was never asked. answer_from_Q: -1 where nothing was handed over."""
+def failures(
+    score_QM: Floats, called_QM: Bools, answer_from_Q: Ints, own_score_Q: Floats | None = None
+) -> Failures:
+    """score_QM: NaN where the model was never asked. answer_from_Q: -1 where nothing was handed over.
+
+    own_score_Q: of answers in the policy's own words, NaN where it gave none.
+    """
     right_QM = np.nan_to_num(score_QM) >= RIGHT
     handed_over = (answer_from_Q >= 0) & right_QM[np.arange(len(right_QM)), np.maximum(answer_from_Q, 0)]
+    if own_score_Q is not None:
+        handed_over |= np.nan_to_num(own_score_Q) >= RIGHT
     possible, asked = right_QM.any(1), (right_QM & called_QM).any(1)
     wrong = ~handed_over
     return Failures(

@@ -13,6 +13,7 @@ from typing import Any
 from .evaluate import PERCENTS
 from .forms_report import forms
 from .result import DatasetRow, Evaluation, Point, Result
+from .router_report import router_figures
 from .tables import number, per_1000, table, with_interval
 
 _TITLES = {
@@ -34,6 +35,26 @@ def markdown(evaluation: Evaluation, command: str, figures: Mapping[str, str] | 
             [
                 *((result.name, f"version {result.version}") for result in judged),
                 ("queries", f"{s.queries} ({s.split}); baselines are fitted on {s.train_queries} of train"),
+                *(
+                    [
+                        (
+                            "drawn",
+                            f"at random from {s.drawn_from} of the split, seed {s.seed}, for everyone alike",
+                        )
+                    ]
+                    if s.drawn_from
+                    else []
+                ),
+                *(
+                    [
+                        (
+                            "left out",
+                            f"{s.without_reference} queries without a reference to grade own words against",
+                        )
+                    ]
+                    if s.without_reference
+                    else []
+                ),
                 ("datasets", ", ".join(s.datasets)),
                 ("pool", f"{len(s.pool)} models: {', '.join(s.pool)}"),
                 *(
@@ -106,6 +127,7 @@ def _policy(result: Result) -> list[str]:
     ]
     for label, rows in result.datasets.items():
         parts += [f"At {_TITLES[label]}:", _datasets(rows)]
+    parts += router_figures(result)
     parts += _calibration(result)
     parts += forms(result)
     return parts
@@ -196,6 +218,7 @@ def _result(result: Result) -> dict[str, Any]:
         "datasets": _plain(result.datasets),
         "target_quality": _plain(result.targets),
         "max_cost_usd": _plain(result.caps),
+        "router": _plain(result.router),
         "calibration": None
         if bins is None or not bins.count.sum()
         else {

@@ -9,9 +9,13 @@ from typing import Literal
 from .bootstrap import Interval
 from .decisions import Decisions
 from .metrics import Failures, Reliability
+from .tool_calling.joined import RouterPoint
 
 JUDGED = " (judged)"
 """Ends the name of a baseline that is judged as a policy, to tell it from the baseline beside it."""
+
+ITSELF = "(itself)"
+"""In `Point.answered`: a language model that routes answered in its own words."""
 
 Kind = Literal["policy", "single", "baseline", "union", "oracle"]
 
@@ -91,6 +95,7 @@ class Result:
 
     datasets: by the percent of best's score that the point reaches at least cost, and "max" for the highest score.
     outside_training: share of the queries that the policy called unlike all that it was trained on.
+    router: figures of the language model that routes, where the policy is one.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Result:
     targets: tuple[TargetPoint, ...] = ()
     caps: tuple[CapPoint, ...] = ()
     outside_training: float = 0.0
+    router: tuple[RouterPoint, ...] = ()
 
     def figures(self) -> dict[float, tuple[float, float]]:
         """lambda -> (score, cost), to compare with what others recompute."""
@@ -112,7 +118,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Setting:
-    """What was judged, on what. left_out: pool models that answered too little to stand alone."""
+    """What was judged, on what. left_out: pool models that answered too little to stand alone.
+
+    drawn_from: queries of the split that `queries` were drawn from at random with `seed`; 0 = all were taken.
+    without_reference: queries left out since an answer in a policy's own words could not be graded there.
+    """
 
     outcomes: str
     split: str
@@ -130,6 +140,8 @@ class Setting:
     max_turns: int
     seed: int
     bootstrap: int
+    drawn_from: int = 0
+    without_reference: int = 0
 
 
 @dataclass(frozen=True, eq=False)

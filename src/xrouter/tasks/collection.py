@@ -20,6 +20,7 @@ from ..errors import (
 from ..messages import Completion, Request, Usage
 from ..providers.pool import Pool
 from .journal import Journal, Row
+from .purse import Purse
 from .task import Task
 
 
@@ -63,7 +64,7 @@ async def collect(
     have been charged counts at its worst case; attempts that a provider repeats by itself count once. A model
     whose key is refused is not asked again. Only ProviderError is caught: it becomes a row.
     """
-    run = _Run(pool, journal, limits, _Purse(limits.max_cost_usd, journal.spent_usd), on_row)
+    run = _Run(pool, journal, limits, Purse(limits.max_cost_usd, journal.spent_usd), on_row)
     answered = journal.answered
     todo = iter([(task, model) for task in tasks for model in pool if (task.id, model.name) not in answered])
     async with asyncio.TaskGroup() as group:
@@ -92,43 +93,12 @@ def bounded(model: Model, request: Request, max_output_tokens: int) -> Request:
     return request.with_params(**{name: limit})
 
 
-class _Purse:
-    """A budget of which part is spent and part is set aside for calls under way."""
-
-    def __init__(self, limit: Decimal, spent: Decimal) -> None:
-        self.limit = limit
-        self.spent = spent
-        self.empty = False
-        self._set_aside = Decimal(0)
-        self._settled = asyncio.Condition()
-
-    async def set_aside(self, amount: Decimal) -> bool:
-        """Waits for calls under way where these may leave enough. False: the budget is used up."""
-        async with self._settled:
-            while not self.empty and self.spent + self._set_aside + amount > self.limit:
-                if self._set_aside:
-                    await self._settled.wait()
-                else:
-                    self.empty = True
-                    self._settled.notify_all()
-            if self.empty:
-                return False
-            self._set_aside += amount
-            return True
-
-    async def settle(self, amount: Decimal, spent: Decimal) -> None:
-        async with self._settled:
-            self._set_aside -= amount
-            self.spent += spent
-            self._settled.notify_all()
-
-
 @dataclass
 class _Run:
     pool: Pool
     journal: Journal
     limits: Limits
-    purse: _Purse
+    purse: Purse
     on_row: Callable[[Row], None]
     asked: int = 0
     failed: int = 0

@@ -26,6 +26,7 @@ LOWEST, HIGHEST = 1e-3, 300.0
 CAUTION = 20.0
 """Episodes' worth of belief that the chances are right as they are."""
 STEPS = 30
+SMALLEST_STEP = 1e-9
 
 
 def fit_calibration(policy: NetworkPolicy, sets: Sequence[TrainingSet], max_turns: int, seed: int) -> Lines:
@@ -50,15 +51,28 @@ def fit_calibration(policy: NetworkPolicy, sets: Sequence[TrainingSet], max_turn
 
 
 def fit_line(logit_B: Floats, score_B: Floats) -> Floats:
-    """(intercept, slope) of a logistic regression of scores in 0..1, held towards (0, 1); Newton's method."""
+    """(intercept, slope) of a logistic regression of scores in 0..1, held towards (0, 1); Newton's method, each step
+    halved until the loss falls: where nearly all is right or wrong, whole steps run away."""
     x_B2 = np.column_stack([np.ones_like(logit_B), logit_B])
     start = np.array([0.0, 1.0])
-    line = start.copy()
+
+    def loss(line: Floats) -> float:
+        at_B = x_B2 @ line
+        held = 0.5 * CAUTION * 0.25 * float(((line - start) ** 2).sum())
+        return float((np.logaddexp(0.0, at_B) - score_B * at_B).sum()) + held
+
+    line, now = start.copy(), loss(start)
     for _ in range(STEPS):
         p = sigmoid(x_B2 @ line)
         gradient = x_B2.T @ (score_B - p) - CAUTION * 0.25 * (line - start)
         curvature = (x_B2 * (p * (1.0 - p))[:, None]).T @ x_B2 + CAUTION * 0.25 * np.eye(2)
-        line = line + np.linalg.solve(curvature, gradient)
+        step = np.linalg.solve(curvature, gradient)
+        while loss(line + step) > now and np.abs(step).max() > SMALLEST_STEP:
+            step = step / 2.0
+        if loss(line + step) > now:
+            break
+        line = line + step
+        now = loss(line)
     return line
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ...catalog.model import Model
 from ...errors import ConfigurationError, DataError
 from ...messages import Request
+from ...tasks.answer_key import grader_in
 from ...tasks.graders import grade
 from ...tasks.guru import read_table
 from ...tasks.outcomes import Outcomes, load_outcomes, union
@@ -118,7 +119,7 @@ def _recorded(source: SourceRecipe, outcomes: Outcomes, left_out: Counter[str]) 
         if not reference:
             left_out[NO_REFERENCE] += 1
             continue
-        grader = _grader_of(keys[query_id].get("meta")) or source.grader
+        grader = grader_in(keys[query_id].get("meta")) or source.grader
         request = Request.from_text(outcomes.recording.prompts[i])
         task = Task(query_id, outcomes.datasets[i], request, grader, reference)
         asked = tuple(
@@ -126,15 +127,6 @@ def _recorded(source: SourceRecipe, outcomes: Outcomes, left_out: Counter[str]) 
         )
         ability = outcomes.datasets[i].rpartition("/")[2]
         yield Question(task, source.name, ability, source.for_direct_answers, None, asked)
-
-
-def _grader_of(meta: str | None) -> str | None:
-    try:
-        found = json.loads(meta) if meta else None
-    except ValueError:
-        found = None
-    grader = found.get("grader") if isinstance(found, dict) else None
-    return grader if isinstance(grader, str) else None
 
 
 def _rates(outcomes: Outcomes, references: Sequence[str]) -> dict[str, float]:
