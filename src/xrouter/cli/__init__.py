@@ -20,6 +20,7 @@ from . import (
     probe,
     report,
     router_check,
+    router_train,
     serve,
     train,
 )
@@ -61,6 +62,7 @@ for _command in (
     evaluate.evaluate,
     bench.bench,
     router_check.router_check,
+    router_train.router_train,
 ):
     app.command()(_command)
 
