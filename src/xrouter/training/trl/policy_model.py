@@ -58,9 +58,12 @@ def load_policy(settings: TRLSettings, *, weights: Path | None = None) -> Policy
     adapter = weights is not None and (weights / ADAPTER).exists()
     source = settings.model if weights is None or adapter else str(weights)
     loaded, stored = _weights(source, torch.bfloat16 if half and settings.lora else torch.float32)
-    tokenizer = load_tokenizer(settings.model)
+    tokenizer = load_tokenizer(settings.model, settings.chat_template)
     stops = stop_ids(loaded, tokenizer)
     model = loaded.to(device)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
     if settings.lora is not None:
         model = _with_adapters(model, settings.lora, weights if adapter else None)
 
@@ -86,14 +89,24 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
-def load_tokenizer(source: str) -> Any:
-    """Raises ConfigurationError for one without a chat template, and for one that hides tool calls."""
+def load_tokenizer(source: str, chat_template: str | None = None) -> Any:
+    """chat_template: a file, in place of the tokenizer's own.
+
+    Raises ConfigurationError for one without a chat template, and for one that hides tool calls.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"trl.model: {source} has no tokenizer: {error}", param="trl.model"
         ) from error
+    if chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"trl.chat_template: {chat_template} cannot be read: {error}", param="trl.chat_template"
+            ) from error
     if tokenizer.chat_template is None:
         raise ConfigurationError(
             f"trl.model: the tokenizer of {source} has no chat template: use an instruction-tuned model",

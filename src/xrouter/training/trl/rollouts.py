@@ -23,11 +23,13 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An episode that waits for a reply to `request`. context: its tokens so far. limit: tokens the reply may have."""
+    """An episode that waits for a reply to `request`. context: its tokens so far; the first `prompt_length` are its first
+    request's. limit: tokens the reply may have."""
 
     episode: RouterEpisode
     request: Request
     context: Sequence[int]
+    prompt_length: int
     limit: int
 
 
@@ -127,7 +129,7 @@ class _Track:
         most = int(request.params.get("max_tokens") or request.params["max_completion_tokens"])
         self.limit = max(self.limit, most)
         room = 0 if self._full else min(most, self._window - len(context))
-        return Waiting(self.episode, request, context, room)
+        return Waiting(self.episode, request, context, len(transcript.prompt_ids), room)
 
     def answered(self, waiting: Waiting, sampled: Sampled) -> Completion:
         if sampled.ids:

@@ -36,11 +36,25 @@ class Sampler:
         self._autocast = autocast
 
     def speak(self, waiting: Sequence[Waiting]) -> list[Sampled]:
-        return self.replies([one.context for one in waiting], [one.limit for one in waiting])
+        return self.replies(
+            [one.context for one in waiting],
+            [one.limit for one in waiting],
+            [one.prompt_length for one in waiting],
+        )
 
-    def replies(self, contexts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Sampled]:
-        """One for each context, of 1 to `limit` tokens."""
-        order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
+    def replies(
+        self,
+        contexts: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        alike: Sequence[int] | None = None,
+    ) -> list[Sampled]:
+        """One for each context, of 1 to `limit` tokens. alike: first tokens of each that others are likely to have too; what
+        is the same is read once. None = the whole context."""
+        heads = [
+            tuple(context[: min(len(context) - 1, len(context) if alike is None else alike[i])])
+            for i, context in enumerate(contexts)
+        ]
+        order = sorted(range(len(contexts)), key=lambda i: (len(heads[i]), heads[i]))
         found: dict[int, Sampled] = {}
         was_training = self.model.training
         self.model.eval()
@@ -48,20 +62,23 @@ class Sampler:
             with torch.no_grad(), self._autocast():
                 for start in range(0, len(order), self._batch):
                     rows = order[start : start + self._batch]
-                    spoken = self._write([contexts[i] for i in rows], [limits[i] for i in rows])
+                    tails = [contexts[i][len(heads[i]) :] for i in rows]
+                    spoken = self._write([heads[i] for i in rows], tails, [limits[i] for i in rows])
                     found |= dict(zip(rows, spoken, strict=True))
         finally:
             self.model.train(was_training)
         return [found[i] for i in range(len(contexts))]
 
-    def _write(self, contexts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Sampled]:
+    def _write(
+        self, heads: Sequence[tuple[int, ...]], tails: Sequence[Sequence[int]], limits: Sequence[int]
+    ) -> list[Sampled]:
         device = next(self.model.parameters()).device
-        logits, cache, mask = self._read(contexts, device)
+        logits, cache, mask = self._read(heads, tails, device)
         stops = torch.tensor(self._stop_ids, device=device)
-        places = list(range(len(contexts)))
-        ids: list[list[int]] = [[] for _ in contexts]
-        logprobs: list[list[float]] = [[] for _ in contexts]
-        done = [False] * len(contexts)
+        places = list(range(len(tails)))
+        ids: list[list[int]] = [[] for _ in tails]
+        logprobs: list[list[float]] = [[] for _ in tails]
+        done = [False] * len(tails)
         while True:
             token, logprob = self._draw(logits)
             ended = torch.isin(token, stops).tolist()
@@ -80,40 +97,50 @@ class Sampler:
                 cache.batch_select_indices(rows)
                 token, mask = token[rows], mask[rows]
                 places = [places[row] for row in writing]
-            position = mask.sum(1, keepdim=True)
             mask = torch.cat([mask, mask.new_ones(len(places), 1)], dim=1)
-            out = self.model(
-                input_ids=token[:, None],
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, cache = out.logits[:, -1], out.past_key_values
+            logits, cache = self._forward(token[:, None], mask, cache)
         return [Sampled(tuple(i), tuple(p)) for i, p in zip(ids, logprobs, strict=True)]
 
-    def _read(self, contexts: Sequence[Sequence[int]], device: Any) -> tuple[Any, Any, Any]:
-        """Logits of the next token, the cache, and its mask. Equal contexts, as those of a group, are read once."""
+    def _read(
+        self, heads: Sequence[tuple[int, ...]], tails: Sequence[Sequence[int]], device: Any
+    ) -> tuple[Any, Any, Any]:
+        """Logits of the next token, the cache, and its mask. Equal heads, as those of a group, are read once."""
         number: dict[tuple[int, ...], int] = {}
-        row_of = [number.setdefault(tuple(context), len(number)) for context in contexts]
-        longest = max(map(len, number))
-        padded = torch.tensor([[0] * (longest - len(c)) + list(c) for c in number], device=device)
-        mask = torch.tensor([[0] * (longest - len(c)) + [1] * len(c) for c in number], device=device)
+        row_of = torch.tensor([number.setdefault(head, len(number)) for head in heads], device=device)
+        tokens, mask = _left_padded(tails, device)
+        if not any(number):
+            return (*self._forward(tokens, mask, None), mask)
+        head_tokens, head_mask = _left_padded(list(number), device)
+        _, cache = self._forward(head_tokens, head_mask, None)
+        if len(number) < len(heads):
+            cache.batch_select_indices(row_of)
+            head_mask = head_mask[row_of]
+        mask = torch.cat([head_mask, mask], dim=1)
+        return (*self._forward(tokens, mask, cache), mask)
+
+    def _forward(self, tokens: Any, mask: Any, cache: Any) -> tuple[Any, Any]:
+        """Logits after the last of these tokens, and the cache with them. mask: of the cache and of these tokens."""
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         out = self.model(
-            input_ids=padded,
+            input_ids=tokens,
             attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            position_ids=positions,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        rows = torch.tensor(row_of, device=device)
-        if len(number) < len(contexts):
-            out.past_key_values.batch_select_indices(rows)
-            return out.logits[rows, -1], out.past_key_values, mask[rows]
-        return out.logits[:, -1], out.past_key_values, mask
+        return out.logits[:, -1], out.past_key_values
 
     def _draw(self, logits: Any) -> tuple[Any, Any]:
         scaled = logits.float() / (self._temperature or 1.0)
         logprobs = torch.log_softmax(scaled, dim=-1)
         token = torch.multinomial(logprobs.exp(), 1)[:, 0] if self._temperature else logprobs.argmax(-1)
         return token, logprobs.gather(1, token[:, None])[:, 0]
+
+
+def _left_padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Any, Any]:
+    """(tokens, mask)"""
+    longest = max(map(len, rows))
+    tokens = [[0] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -30,7 +31,8 @@ class DemonstrationSettings:
 
     count: episodes; 0 = no warm start. teacher: "mixed" plays every kind of episode with models drawn blindly, which teaches
         the format alone; "informed" calls the model whose recorded outcome earned most, on the train split.
-    informed: share of the episodes that "informed" plays, the rest are "mixed". batch: episodes an update.
+    informed: share of the episodes that "informed" plays, the rest are "mixed". batch: episodes an update. micro_batch:
+        episodes at once in memory.
     """
 
     count: int = 200
@@ -38,6 +40,7 @@ class DemonstrationSettings:
     informed: float = 1.0
     epochs: int = 1
     batch: int = 8
+    micro_batch: int = 2
     learning_rate: float = 1e-4
 
     @property
@@ -49,9 +52,10 @@ class DemonstrationSettings:
 class TRLSettings:
     """Each field is a key of [trl] with the same name.
 
-    model: a folder in Hugging Face's layout, or a model's name on its hub.
+    model: a folder in Hugging Face's layout, or a model's name on its hub. chat_template: a file that is used and saved in place
+        of the model's own template, where that has no tools.
     steps: of DAPO, each on fresh episodes: `groups` questions, `group_size` episodes of each.
-    mini_batch: episodes an update; None = all of a step. micro_batch: episodes at once in memory; None = `mini_batch`.
+    mini_batch: episodes an update; None = all of a step. micro_batch: episodes at once in memory; None = a group.
     learning_rate, warmup_steps, weight_decay, max_grad_norm: AdamW's. clip_low, clip_high: DAPO's 0.2 and 0.28.
     scale_rewards: what advantages are divided by. "group" drives the policy to cheap models where all episodes of a group are
         right: only their costs differ then, and a tiny deviation blows that up.
@@ -60,6 +64,7 @@ class TRLSettings:
     overlong_buffer, overlong_penalty: a reply's last so many tokens before `max_tokens` cost up to so much reward.
     temperature: of sampling in training; judging is greedy.
     generation_batch: replies written at once.
+    share_prompts: compute the prompt of a group once, not for each of its episodes; needs PyTorch's own attention (sdpa).
     precision: "auto" = bfloat16 where the device computes in it, else float32.
     device: "auto", "cpu", "cuda", "cuda:0". threads: of the CPU; None = torch's own choice.
     validate_every: steps between greedy runs over `validation_samples` samples of validation.parquet; 0 = never.
@@ -67,6 +72,7 @@ class TRLSettings:
     """
 
     model: str = ""
+    chat_template: str | None = None
     seed: int = 0
     steps: int = 100
     groups: int = 8
@@ -86,6 +92,7 @@ class TRLSettings:
     overlong_penalty: float = 0.1
     temperature: float = 1.0
     generation_batch: int = 32
+    share_prompts: bool = True
     precision: Precision = "auto"
     gradient_checkpointing: bool = False
     device: str = "auto"
@@ -128,7 +135,7 @@ class TRLSettings:
 
     @property
     def memory_size(self) -> int:
-        return self.micro_batch or self.update_size
+        return self.micro_batch or math.gcd(self.update_size, self.group_size)
 
     @property
     def updates(self) -> int:
@@ -165,10 +172,12 @@ _DEMONSTRATIONS: _Keys = {
     "informed": number(0, 1),
     "epochs": whole(1),
     "batch": whole(1),
+    "micro_batch": whole(1),
     "learning_rate": number(0, above=True),
 }
 _KEYS: _Keys = {
     "model": Reader.text,
+    "chat_template": Reader.text,
     "seed": whole(0),
     "steps": whole(0),
     "groups": whole(1),
@@ -188,6 +197,7 @@ _KEYS: _Keys = {
     "overlong_penalty": number(0),
     "temperature": number(0, above=True),
     "generation_batch": whole(1),
+    "share_prompts": Reader.flag,
     "precision": one_of(*get_args(Precision)),
     "gradient_checkpointing": Reader.flag,
     "device": Reader.text,

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 from ...errors import ConfigurationError
 from .groups import GroupGenerator, episode_reward
 from .policy_model import PolicyModel
 from .settings import TRLSettings
+from .shared_prompts import completion_logprobs
 
 CHECKPOINTS = "checkpoints"
 _OURS = (
@@ -45,7 +48,8 @@ def dapo_trainer(
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental", category=UserWarning)
-        trainer = GRPOTrainer(
+        trainer = _GroupTrainer(
+            settings.share_prompts,
             model=policy.model,
             reward_funcs=[episode_reward],
             args=_arguments(settings, folder, policy, max_reply_tokens),
@@ -106,6 +110,62 @@ def _arguments(settings: TRLSettings, folder: Path, policy: PolicyModel, max_rep
         remove_unused_columns=False,
         dataloader_pin_memory=device.type != "cpu",
     )
+
+
+class _GroupTrainer(GRPOTrainer):  # type: ignore[misc]  # an untyped base class
+    """Keeps groups together in memory, and computes what they share once."""
+
+    def __init__(self, share_prompts: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._share_prompts = share_prompts
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As the base class has it, but for the shuffling, which would spread a group over several micro-batches."""
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        pieces = self.args.steps_per_generation
+        if self._step % (pieces * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs: Any = split_tensor_dict(batch, pieces)
+        return self._buffered_inputs[self._step % pieces]
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **other: Any,
+    ) -> Any:
+        if not self._share_prompts:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **other
+            )
+        logps, entropies = [], []
+        for start in range(0, len(input_ids), batch_size or len(input_ids)):
+            rows = slice(start, start + (batch_size or len(input_ids)))
+            prompts, completions = _unpadded(input_ids[rows], attention_mask[rows], logits_to_keep)
+            with self.accelerator.autocast():
+                some, entropy = completion_logprobs(
+                    model, prompts, completions, temperature=self.temperature, width=logits_to_keep
+                )
+            logps.append(some)
+            entropies.append(entropy)
+        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+
+def _unpadded(
+    ids: torch.Tensor, mask: torch.Tensor, completion_width: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """(prompts, completions)"""
+    cut = ids.shape[1] - completion_width
+    kept = [
+        (row[:cut][m[:cut]].tolist(), row[cut:][m[cut:]].tolist())
+        for row, m in zip(ids, mask.bool(), strict=True)
+    ]
+    return [prompt for prompt, _ in kept], [completion for _, completion in kept]
 
 
 class _OnUpdate(TrainerCallback):  # type: ignore[misc]  # an untyped base class

@@ -34,17 +34,21 @@ def warm_start(
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 - 0.9 * step / len(batches))
-        with policy.autocast():
-            loss = cross_entropy(model, batch)
-        loss.backward()
+        said = sum(sum(transcript.own) for transcript in batch)
+        total = 0.0
+        for start in range(0, len(batch), settings.micro_batch):
+            with policy.autocast():
+                loss = cross_entropy(model, batch[start : start + settings.micro_batch]) / said
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(weights, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        report({"warm_step": step + 1, "warm_steps": len(batches), "warm_loss": float(loss.detach())})
+        report({"warm_step": step + 1, "warm_steps": len(batches), "warm_loss": total})
 
 
 def cross_entropy(model: Any, transcripts: Sequence[Transcript]) -> torch.Tensor:
-    """Mean over the router's own tokens of the batch."""
+    """Sum over the router's own tokens, in nats."""
     device = next(model.parameters()).device
     ids, mask, own = (rows.to(device) for rows in padded(transcripts))
     told = own[:, 1:].any(0).nonzero()[:, 0]
@@ -56,7 +60,7 @@ def cross_entropy(model: Any, transcripts: Sequence[Transcript]) -> torch.Tensor
         use_cache=False,
     )
     wanted, counted = ids[:, told + 1], own[:, told + 1].bool()
-    return torch.nn.functional.cross_entropy(out.logits[counted].float(), wanted[counted])
+    return torch.nn.functional.cross_entropy(out.logits[counted].float(), wanted[counted], reduction="sum")
 
 
 def padded(transcripts: Sequence[Transcript]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
