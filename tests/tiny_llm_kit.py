@@ -5,6 +5,7 @@ It is of Llama's kind (AutoTokenizer would give a Qwen2 the tokenizer of the rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,6 +40,7 @@ TEMPLATE = """\
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 """Qwen2.5's, but for its preset system prompt."""
+_TAGS = re.compile(r"<\|\w+\|>|</?tool_call>")
 
 
 def tiny_model(
@@ -66,8 +68,9 @@ def tiny_model(
     )
     backend.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    pieces = [piece for text in texts for piece in _TAGS.split(text) if piece]
     backend.train_from_iterator(
-        texts,
+        pieces,
         trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=special,

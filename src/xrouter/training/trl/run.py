@@ -22,6 +22,8 @@ import torch
 import transformers
 
 from ...errors import ConfigurationError, DataError
+from ...messages import Request
+from ...policies.tool_calling import MIN_DECISION_TOKENS
 from ...tasks.world import World
 from ..dataset.rows import Sample, load_samples
 from ..router.episode import RouterEpisode
@@ -208,9 +210,15 @@ class Run:
         )
 
     def _check_window(self, policy: PolicyModel) -> None:
-        """Raises ConfigurationError where the longest prompt leaves no room for a reply."""
+        """Raises ConfigurationError where no reply can be asked for: too few tokens for one, or none left by a long prompt."""
         longest = max(self.samples, key=lambda sample: sample.prompt_tokens)
         request = self._runner.run(self._first_request(longest))
+        if request is None:
+            raise ConfigurationError(
+                f"router.max_tokens = {self.settings.router.max_tokens} is too little for a decision to be asked for: give at "
+                f"least {MIN_DECISION_TOKENS}",
+                param="router.max_tokens",
+            )
         tokens, window = len(policy.template.prompt(request)), self.window(policy)
         if tokens + self.settings.router.max_tokens > window:
             raise ConfigurationError(
@@ -220,7 +228,7 @@ class Run:
                 param="router.max_tokens",
             )
 
-    async def _first_request(self, sample: Sample) -> Any:
+    async def _first_request(self, sample: Sample) -> Request | None:
         episode = self.episode(sample)
         try:
             return await episode.start()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
@@ -58,6 +58,7 @@ def dapo_trainer(
             rollout_func=generator,
             callbacks=[_OnUpdate(settings.updates, on_update)],
         )
+    trainer.remove_callback(PrinterCallback)
     if trainer.accelerator.num_processes > 1:
         raise ConfigurationError(
             f"TRL was launched in {trainer.accelerator.num_processes} processes: start one, on one GPU or the CPU; "
