@@ -61,7 +61,8 @@ async def demonstrations(
 
 
 def _fitting(rollout: Rollout, window: int) -> Rollout:
-    if len(rollout.transcript.replies) < rollout.result.turns:
+    unsaid = len(rollout.transcript.replies) < rollout.result.turns
+    if unsaid or len(rollout.transcript.ids) > window:
         raise ConfigurationError(
             f"a demonstration is longer than the model's window of {window} tokens: lower router.max_response_chars or "
             "the data set's max_prompt_tokens, or use a model with a longer window",

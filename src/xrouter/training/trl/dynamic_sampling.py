@@ -41,11 +41,12 @@ def fill(
     play: questions -> a group of each. draw: so many other questions, fewer where there are no more.
     """
     wanted, kept, dropped, batches = len(questions), list[G](), list[G](), 0
-    while questions and batches < max_batches:
+    while questions:
         batches += 1
         for group in play(questions):
             (kept if varies(group) else dropped).append(group)
-        questions = draw(wanted - len(kept)) if len(kept) < wanted else ()
+        missing = wanted - len(kept)
+        questions = draw(missing) if missing > 0 and batches < max_batches else ()
     kept_now = kept[:wanted]
     spare = dropped[: wanted - len(kept_now)]
     return Filled((*kept_now, *spare), len(kept_now), (*kept, *dropped), batches)

@@ -21,7 +21,7 @@ from .settings import TRLSettings
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Episodes of one question. rewards: what training maximises, the overlong penalty taken off."""
+    """Episodes of one question. rewards: what training maximises, penalties for long and for bad replies taken off."""
 
     rollouts: tuple[Rollout, ...]
     rewards: tuple[float, ...]
@@ -99,6 +99,7 @@ class GroupGenerator:
                 buffer=settings.overlong_buffer,
                 penalty=settings.overlong_penalty,
             )
+            - settings.problem_penalty * sum(one.result.problems.values())
             for one in rollouts
         ]
         return Group(tuple(rollouts), tuple(rewards))

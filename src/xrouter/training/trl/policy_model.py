@@ -57,17 +57,18 @@ def load_policy(settings: TRLSettings, *, weights: Path | None = None) -> Policy
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and computes_in_bfloat16(device))
     adapter = weights is not None and (weights / ADAPTER).exists()
     source = settings.model if weights is None or adapter else str(weights)
-    loaded, stored = _weights(source, torch.bfloat16 if half and settings.lora else torch.float32)
+    dtype = torch.bfloat16 if half and settings.lora else torch.float32
+    model, stored = load_weights(source, device, dtype)
+    window = window_of(model)
     tokenizer = load_tokenizer(settings.model, settings.chat_template)
-    stops = stop_ids(loaded, tokenizer)
-    model = loaded.to(device)
+    stops = stop_ids(model, tokenizer)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     if settings.lora is not None:
         model = _with_adapters(model, settings.lora, weights if adapter else None)
 
-    return PolicyModel(model, tokenizer, ChatTemplate(tokenizer, stops), window_of(loaded), stored, half)
+    return PolicyModel(model, tokenizer, ChatTemplate(tokenizer, stops), window, stored, half)
 
 
 def device_of(name: str) -> torch.device:
@@ -135,7 +136,13 @@ def window_of(model: Any) -> int:
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
-def _weights(source: str, dtype: torch.dtype) -> tuple[Any, torch.dtype]:
+def load_weights(
+    source: str, device: torch.device, dtype: torch.dtype | None = None
+) -> tuple[Any, torch.dtype]:
+    """(the model, the type of its weights on disk). dtype: None = as on disk where the device computes in it, else float32.
+
+    Raises ConfigurationError.
+    """
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
     except (OSError, ValueError) as error:
@@ -143,7 +150,9 @@ def _weights(source: str, dtype: torch.dtype) -> tuple[Any, torch.dtype]:
             f"trl.model: {source} cannot be loaded as a language model: {error}", param="trl.model"
         ) from error
     stored = model.dtype
-    return model.to(dtype), stored
+    if dtype is None:
+        dtype = stored if stored != torch.bfloat16 or computes_in_bfloat16(device) else torch.float32
+    return model.to(device, dtype), stored
 
 
 def _with_adapters(model: Any, lora: LoraSettings, saved: Path | None) -> Any:

@@ -35,6 +35,12 @@ class Sampler:
         self._batch = batch
         self._autocast = autocast
 
+    def at(self, temperature: float) -> Sampler:
+        """The same model at another temperature."""
+        return Sampler(
+            self.model, self._stop_ids, temperature=temperature, batch=self._batch, autocast=self._autocast
+        )
+
     def speak(self, waiting: Sequence[Waiting]) -> list[Sampled]:
         return self.replies(
             [one.context for one in waiting],

@@ -62,6 +62,8 @@ class TRLSettings:
     max_generation_batches: how often questions are drawn for one step until `groups` of them have rewards that differ; 1 = no
         dynamic sampling. reward_tolerance: rewards that differ by no more are equal.
     overlong_buffer, overlong_penalty: a reply's last so many tokens before `max_tokens` cost up to so much reward.
+    problem_penalty: reward that each problem of a reply costs, such as a call that cannot be read: nothing else tells the model
+        to keep to the format, for at the last turn the best response so far is handed over anyway.
     temperature: of sampling in training; judging is greedy.
     generation_batch: replies written at once.
     share_prompts: compute the prompt of a group once, not for each of its episodes; needs PyTorch's own attention (sdpa).
@@ -87,9 +89,10 @@ class TRLSettings:
     clip_high: float = 0.28
     scale_rewards: Scale = "none"
     max_generation_batches: int = 10
-    reward_tolerance: float = 1e-6
+    reward_tolerance: float = 1e-4
     overlong_buffer: int = 64
     overlong_penalty: float = 0.1
+    problem_penalty: float = 0.05
     temperature: float = 1.0
     generation_batch: int = 32
     share_prompts: bool = True
@@ -195,6 +198,7 @@ _KEYS: _Keys = {
     "reward_tolerance": number(0),
     "overlong_buffer": whole(0),
     "overlong_penalty": number(0),
+    "problem_penalty": number(0),
     "temperature": number(0, above=True),
     "generation_batch": whole(1),
     "share_prompts": Reader.flag,
