@@ -97,8 +97,7 @@ def tiny_model(
         pad_token_id=wrapped.pad_token_id,
         bos_token_id=None,
     )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
     reloaded = AutoTokenizer.from_pretrained(folder)
     sentence = '<tool_call>\n{"name": "call_a", "arguments": {}}\n</tool_call>'
     assert reloaded.decode(reloaded.encode(sentence), skip_special_tokens=True) == sentence

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def train(config: Path, out: Path, *, resume: bool = False, report: Report = lam
     not fit, also those of a run to be resumed, and DataError for data that cannot be read.
     """
     settings = load_training(config, "trl", read_trl)
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, warnings.catch_warnings():
+        # Names that these libraries pass among themselves and will change; nobody who trains can do anything about it.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
         world = open_world(settings.world)
         try:
             return Run(settings, world, out, runner, resume=resume, report=report).train()
