@@ -42,14 +42,14 @@ def router_train(
 ) -> None:
     """Train a language model to route by tool calls: a supervised warm start, then DAPO.
 
-    The data is what `xrouter dataset build` wrote; docs/llm-router.md shows a whole TOML file. The run folder has figures in
+    The data is what `xrouter dataset build` wrote; docs/router-training.md shows a whole TOML file. The run folder has figures in
     metrics.jsonl, learning_curve.png, and in model/ what SGLang or vLLM serve.
 
     Examples:
 
-        xrouter router-train router.toml --out runs/router
+        xrouter router-train train-router.toml --out runs/router
 
-        xrouter router-train router.toml --out runs/router --resume
+        xrouter router-train train-router.toml --out runs/router --resume
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

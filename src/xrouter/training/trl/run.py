@@ -29,7 +29,7 @@ from ...tasks.world import World
 from ..dataset.rows import Sample, load_samples
 from ..router.episode import RouterEpisode
 from ..router.metrics import metrics
-from ..router.open_world import open_world
+from ..router.open_world import check_world, open_world
 from ..router.reward import EpisodeReward
 from ..router.settings import RouterTraining, load_training
 from ..trained_model import trained_model
@@ -60,7 +60,7 @@ def train(config: Path, out: Path, *, resume: bool = False, report: Report = lam
     with asyncio.Runner() as runner, warnings.catch_warnings():
         # Names that these libraries pass among themselves and will change; nobody who trains can do anything about it.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
-        world = open_world(settings.world)
+        world = open_world(settings.world, out)
         try:
             return Run(settings, world, out, runner, resume=resume, report=report).train()
         finally:
@@ -90,6 +90,7 @@ class Run:
         self.samples = _samples(settings.data / "train.parquet")
         held_out = settings.data / "validation.parquet"
         self.validation = load_samples(held_out, self.trl.validation_samples) if held_out.exists() else []
+        check_world(world, [*self.samples, *self.validation])
         self._world = world
         self._router, self._reward = trained_model(settings.router), EpisodeReward(settings.reward)
 
@@ -160,7 +161,7 @@ class Run:
         )
 
         def on_update(step: int, figures: dict[str, float]) -> None:
-            row = {"step": step, **generated, **figures}
+            row = {"step": step, **generated, **self._world.figures(), **figures}
             every = self.trl.validate_every
             if every and (step % every == 0 or step == self.trl.steps):
                 row |= self.validated(policy)
