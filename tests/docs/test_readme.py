@@ -17,6 +17,7 @@ import pytest
 import typer
 from docs_kit import DOCUMENTS, ROOT, Block, blocks, inline_code, isolated, links, shell_lines
 from serving_kit import serving
+from trl_toml import check_trl_toml
 
 from xrouter.catalog.catalog import Catalog
 from xrouter.cli import app
@@ -149,6 +150,9 @@ def test_toml_loads(block: Block, tmp_path: Path) -> None:
         read_training(Reader("router.toml", values), "trl", lambda reader, key: None)
         for table, kind in (("world", WorldSettings), ("reward", RewardSettings)):
             assert set(values[table]) == {field.name for field in fields(kind)}
+        return
+    if block.text.startswith("# train-router.toml"):
+        check_trl_toml(block.text, tmp_path)
         return
     file = tmp_path / "xrouter.toml"
     file.write_text(block.text, encoding="utf-8")

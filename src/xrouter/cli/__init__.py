@@ -21,6 +21,7 @@ from . import (
     probe,
     report,
     router_check,
+    router_train,
     serve,
     train,
 )
@@ -63,6 +64,7 @@ for _command in (
     bench.bench,
     distill.distill,
     router_check.router_check,
+    router_train.router_train,
 ):
     app.command()(_command)
 

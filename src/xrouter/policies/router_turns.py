@@ -43,7 +43,7 @@ def turns(
             money_left -= cost_of(step)
             state["money_left_usd"] = format(max(money_left, Decimal(0)), "f")
         told = _turn(number, step, offered, state, max_response_chars, brief)
-        messages += _as_text(told) if in_text else told
+        messages += as_text(told) if in_text else told
     return messages
 
 
@@ -79,6 +79,20 @@ def said(decision: Decision, number: int, offered: Sequence[Model]) -> Message:
             for i, (name, arguments) in enumerate(calls, start=1)
         ],
     }
+
+
+def as_text(told: Sequence[Message]) -> list[Message]:
+    """A turn whose calls and results are written out; the results are one message of the user's."""
+    spoken, *results = told
+    calls = spoken.get("tool_calls")
+    if not calls:
+        return list(told)
+    lines = [spoken["content"]] if spoken.get("content") else []
+    for call in calls:
+        name, arguments = _json(call["function"]["name"]), call["function"]["arguments"]
+        lines.append(f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>')
+    said_back = "\n".join(f"<tool_response>\n{message['content']}\n</tool_response>" for message in results)
+    return [{"role": "assistant", "content": "\n".join(lines)}, {"role": "user", "content": said_back}]
 
 
 def _turn(
@@ -120,20 +134,6 @@ def _shown(response: Response | None, why: str, max_response_chars: int, brief: 
 
 def _note(content: Mapping[str, Any]) -> Message:
     return {"role": "user", "content": f"[Note to the router, not from the user] {_json(content)}"}
-
-
-def _as_text(told: Sequence[Message]) -> list[Message]:
-    """A turn whose calls and results are written out; the results are one message of the user's."""
-    spoken, *results = told
-    calls = spoken.get("tool_calls")
-    if not calls:
-        return list(told)
-    lines = [spoken["content"]] if spoken.get("content") else []
-    for call in calls:
-        name, arguments = _json(call["function"]["name"]), call["function"]["arguments"]
-        lines.append(f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>')
-    said_back = "\n".join(f"<tool_response>\n{message['content']}\n</tool_response>" for message in results)
-    return [{"role": "assistant", "content": "\n".join(lines)}, {"role": "user", "content": said_back}]
 
 
 def _clean(content: Any) -> str | None:

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from ...catalog.model import Model
 from ...episodes.environment import Environment
-from ...episodes.episode import Episode, StopReason
+from ...episodes.episode import Episode, Observation, StopReason
 from ...errors import EpisodeError, ProviderRequestError
 from ...messages import Chunk, Completion, Request, Usage
 from ...policies.tool_calling import ToolCallingPolicy
@@ -81,6 +81,11 @@ class RouterEpisode:
     @property
     def done(self) -> bool:
         return self._result is not None
+
+    @property
+    def observation(self) -> Observation:
+        """What the router may know now."""
+        return self._environment.observation
 
     @property
     def result(self) -> EpisodeResult:
