@@ -1,0 +1,159 @@
+"""What verl needs to play our episodes on a CPU: data, a TOML, a tiny model folder, and a server that says what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dataset_kit import recipe_of
+from outcomes_kit import synthetic_tables, write_tables
+
+from xrouter.training.dataset.build import build
+from xrouter.training.dataset.card import write_card
+from xrouter.training.dataset.gather import gather
+
+ROUTER_USD = (1.0, 2.0)
+"""Per million tokens, in and out."""
+
+TEMPLATE = """\
+{%- if tools %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '\\n\\n# Tools\\n<tools>' }}
+    {%- for tool in tools %}{{- '\\n' + (tool | tojson) }}{%- endfor %}
+    {{- '\\n</tools><|im_end|>\\n' }}
+{%- elif messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' or (message.role == 'system' and not loop.first) or (message.role == 'assistant' and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|im_start|>assistant' }}
+        {%- if message.content %}{{- '\\n' + message.content }}{%- endif %}
+        {%- for call in message.tool_calls %}
+            {{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + (call.function.arguments | tojson) + '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == 'tool' %}
+        {%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}{{- '<|im_start|>user' }}{%- endif %}
+        {{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+        {%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\\n' }}{%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
+"""Qwen2.5's template, with fewer words about the tools."""
+
+
+def tiny_model(folder: Path, *, weights: bool = False) -> Path:
+    """A Qwen2 of two small layers whose tokens are bytes, beside the special tokens of ChatML."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
+    tokenizer.add_tokens([AddedToken(name, special=False) for name in ("<tool_call>", "</tool_call>")])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=len(fast),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    config.architectures = ["Qwen2ForCausalLM"]
+    config.save_pretrained(folder)
+    if weights:
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def data(folder: Path, *, train: int = 40) -> Path:
+    """The folder with outcomes/ and, of these, data/ as `xrouter dataset build` writes it."""
+    outcomes = write_tables(synthetic_tables(train, 4), folder / "outcomes")
+    recipe = recipe_of(
+        sources=[{"outcomes": str(outcomes)}],
+        bands=[],
+        validation_share=0.2,
+        pools={"models": "outcomes", "tiers": {"budget": [2, 4]}},
+        episodes={"cost_weights": [0.1]},
+        router={"price": {"input": str(ROUTER_USD[0]), "output": str(ROUTER_USD[1])}},
+    )
+    gathered = gather(recipe)
+    built = build(gathered.questions, {}, gathered.recorded, recipe, folder / "data")
+    write_card(built, recipe, folder / "data", {})
+    return folder
+
+
+def toml(folder: Path, model: str | Path, **verl: Any) -> Path:
+    """A TOML for the data in the folder; `verl` goes over small numbers."""
+    table = {
+        "model": str(model),
+        "gpus_per_node": 1,
+        "prompts": 4,
+        "rollouts": 4,
+        "mini_batch": 2,
+        "max_prompt_tokens": 12_000,
+        "max_response_tokens": 4_000,
+        "loop_workers": 1,
+        **verl,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    path = folder / "router.toml"
+    path.write_text(
+        f'data = "{folder / "data"}"\n'
+        f'[world]\noutcomes = ["{folder / "outcomes"}"]\n'
+        '[reward]\nkind = "linear"\n[verl]\n' + "\n".join(lines) + "\n"
+    )
+    return path
+
+
+def call(*models: str) -> str:
+    """Tool calls as the template writes them."""
+    return "\n".join(
+        f'<tool_call>\n{{"name": "call_{model}", "arguments": {{}}}}\n</tool_call>' for model in models
+    )
+
+
+def select(call_id: str) -> str:
+    return f'<tool_call>\n{{"name": "select_response", "arguments": {{"call_id": "{call_id}"}}}}\n</tool_call>'
+
+
+class ScriptedServer:
+    """In place of verl's client of the engines: `says` is given the decoded prompt and writes the reply."""
+
+    def __init__(self, tokenizer: Any, says: Callable[[str], str]) -> None:
+        self.tokenizer = tokenizer
+        self.says = says
+        self.asked: list[tuple[list[int], dict[str, Any]]] = []
+        self.said: list[list[int]] = []
+
+    async def generate(
+        self, request_id: str, *, prompt_ids: Sequence[int], sampling_params: dict[str, Any], **_: Any
+    ) -> Any:
+        from verl.workers.rollout.replica import TokenOutput
+
+        self.asked.append((list(prompt_ids), dict(sampling_params)))
+        text = self.says(self.tokenizer.decode(prompt_ids))
+        ids = self.tokenizer.encode(text, add_special_tokens=False) + [self.tokenizer.eos_token_id]
+        ids = ids[: sampling_params["max_tokens"]]
+        self.said.append(ids)
+        return TokenOutput(
+            token_ids=ids,
+            log_probs=[-0.5] * len(ids),
+            stop_reason="completed",
+            num_preempted=0,
+            extra_fields={"global_steps": 7, "min_global_steps": 7, "max_global_steps": 7},
+        )
