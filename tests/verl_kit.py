@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,6 @@ def data(folder: Path, *, train: int = 40) -> Path:
         validation_share=0.2,
         pools={"models": "outcomes", "tiers": {"budget": [2, 4]}},
         episodes={"cost_weights": [0.1]},
-        router={"price": {"input": str(ROUTER_USD[0]), "output": str(ROUTER_USD[1])}},
     )
     gathered = gather(recipe)
     built = build(gathered.questions, {}, gathered.recorded, recipe, folder / "data")
@@ -115,6 +115,7 @@ def toml(folder: Path, model: str | Path, **verl: Any) -> Path:
     path.write_text(
         f'data = "{folder / "data"}"\n'
         f'[world]\noutcomes = ["{folder / "outcomes"}"]\n'
+        f'[router]\nprice = {{ input = "{ROUTER_USD[0]}", output = "{ROUTER_USD[1]}" }}\n'
         '[reward]\nkind = "linear"\n[verl]\n' + "\n".join(lines) + "\n"
     )
     return path
@@ -157,3 +158,59 @@ class ScriptedServer:
             num_preempted=0,
             extra_fields={"global_steps": 7, "min_global_steps": 7, "max_global_steps": 7},
         )
+
+
+def offered(prompt: str) -> list[str]:
+    return re.findall(r'"name": "call_([\w-]+)"', prompt.split("</tools>")[0])
+
+
+def shown_ids(prompt: str) -> list[str]:
+    return re.findall(r'"call_id": "([^"]+)"', prompt.split("</tools>")[1])
+
+
+def ask_two_then_select(prompt: str) -> str:
+    ids = shown_ids(prompt)
+    return select(ids[0]) if ids else call(*offered(prompt)[:2])
+
+
+class Stage:
+    """verl's configuration of a run, its dataset and its agent loop worker."""
+
+    def __init__(self, folder: Path, run: Path, says: Callable[[str], str], **verl: Any) -> None:
+        from omegaconf import OmegaConf
+        from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+        from verl.utils.dataset.rl_dataset import RLHFDataset
+
+        from xrouter.training.verl.launch import CONFIG, prepare
+
+        prepare(toml(folder, folder / "model", **verl), run)
+        self.config = OmegaConf.load(run / CONFIG)
+        self.server = ScriptedServer(None, says)
+        self.worker = AgentLoopWorker(self.config, self.server)
+        self.tokenizer = self.server.tokenizer = self.worker.tokenizer
+        self.rows = RLHFDataset(list(self.config.data.train_files), self.tokenizer, self.config.data)
+
+    def batch(self, *rows: int) -> Any:
+        from verl import DataProto
+        from verl.utils.dataset.rl_dataset import collate_fn
+
+        return DataProto.from_single_dict(collate_fn([self.rows[row] for row in rows]))
+
+    async def play(self, *rows: int) -> Any:
+        return await self.worker.generate_sequences(self.batch(*rows))
+
+    async def outputs(self, row: int, rollouts: int) -> list[Any]:
+        """What the loop itself handed over, for each rollout of one row."""
+        kept: list[Any] = []
+
+        async def keep(output: Any, validate: bool, **_: Any) -> None:
+            kept.append(output)
+
+        self.worker._agent_loop_postprocess = keep
+        fields = {name: values[0] for name, values in self.batch(row).non_tensor_batch.items()}
+        trajectory = {"step": 1, "sample_index": row, "rollout_n": 0, "validate": False}
+        for _ in range(rollouts):
+            await self.worker._run_agent_loop(
+                {"temperature": 1.0}, trajectory, agent_name="xrouter", **fields
+            )
+        return kept

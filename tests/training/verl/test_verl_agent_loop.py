@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 if find_spec("verl") is None or find_spec("transfer_queue") is None:
     pytest.skip("verl is not installed: pip install 'xrouter[verl]'", allow_module_level=True)
 
-from verl_kit import ROUTER_USD, ScriptedServer, call, data, select, tiny_model, toml
+from verl_kit import ROUTER_USD, Stage, ask_two_then_select, call, data, offered, shown_ids, tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -25,52 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Stage:
-    """verl's configuration of a run, its dataset and its agent loop worker."""
-
-    def __init__(self, folder: Path, run: Path, says: Callable[[str], str], **verl: Any) -> None:
-        from omegaconf import OmegaConf
-        from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
-        from verl.utils.dataset.rl_dataset import RLHFDataset
-
-        from xrouter.training.verl.launch import CONFIG, prepare
-
-        prepare(toml(folder, folder / "model", **verl), run)
-        self.config = OmegaConf.load(run / CONFIG)
-        self.server = ScriptedServer(None, says)
-        self.worker = AgentLoopWorker(self.config, self.server)
-        self.tokenizer = self.server.tokenizer = self.worker.tokenizer
-        self.rows = RLHFDataset(list(self.config.data.train_files), self.tokenizer, self.config.data)
-
-    def batch(self, *rows: int) -> Any:
-        from verl import DataProto
-        from verl.utils.dataset.rl_dataset import collate_fn
-
-        return DataProto.from_single_dict(collate_fn([self.rows[row] for row in rows]))
-
-    async def play(self, *rows: int) -> Any:
-        return await self.worker.generate_sequences(self.batch(*rows))
-
-
 @pytest.fixture
 def stage(folder: Path, tmp_path: Path) -> Callable[..., Stage]:
     def make(says: Callable[[str], str], **verl: Any) -> Stage:
         return Stage(folder, tmp_path / "run", says, **verl)
 
     return make
-
-
-def offered(prompt: str) -> list[str]:
-    return re.findall(r'"name": "call_([\w-]+)"', prompt.split("</tools>")[0])
-
-
-def shown_ids(prompt: str) -> list[str]:
-    return re.findall(r'"call_id": "([^"]+)"', prompt.split("</tools>")[1])
-
-
-def ask_two_then_select(prompt: str) -> str:
-    ids = shown_ids(prompt)
-    return select(ids[0]) if ids else call(*offered(prompt)[:2])
 
 
 async def test_tokens_and_mask_are_those_of_the_chat_template(stage: Callable[..., Stage]) -> None:
@@ -102,8 +62,6 @@ async def test_tokens_and_mask_are_those_of_the_chat_template(stage: Callable[..
         *({"role": "tool", "content": result} for result in results),
         {**spoken, "tool_calls": calls_of(("select_response", {"call_id": shown_ids(text)[0]}))},
     ]
-    import json
-
     rendered = one.tokenizer.apply_chat_template(
         whole, tools=json.loads(row["tools"]), tokenize=True, return_dict=False
     )

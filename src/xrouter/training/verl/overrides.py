@@ -89,6 +89,8 @@ def _actor(verl: VerlSettings) -> dict[str, Any]:
         f"{actor}.ulysses_sequence_parallel_size": verl.sequence_parallel,
         f"{actor}.clip_ratio_low": verl.clip_low,
         f"{actor}.clip_ratio_high": verl.clip_high,
+        # verl's second bound, for negative advantages, which DAPO lacks: out of the way, as in verl's own DAPO recipe.
+        f"{actor}.clip_ratio_c": 10.0,
         f"{actor}.loss_agg_mode": "token-mean",
         f"{actor}.use_kl_loss": False,
         f"{actor}.entropy_coeff": 0,
