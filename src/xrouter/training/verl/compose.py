@@ -37,7 +37,8 @@ def composed(overrides: list[str]) -> Any:
                 use_critic=need_critic(config),
             )
     except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
-        raise ConfigurationError(f"verl refuses this configuration: {error}", param="verl") from error
+        why = " ".join(str(error).split())
+        raise ConfigurationError(f"verl refuses this configuration: {why}", param="verl") from error
     return config
 
 

@@ -69,7 +69,7 @@ class VerlSettings:
     tool_parser: str = HERMES
     lora_rank: int = 0
     lora_alpha: int = 32
-    tokens_per_gpu: int = 32_768
+    tokens_per_gpu: int = 24_576
     sequence_parallel: int = 1
     offload: bool = False
     loop_workers: int = 8
