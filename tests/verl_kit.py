@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from dataset_kit import recipe_of
@@ -214,3 +215,19 @@ class Stage:
                 {"temperature": 1.0}, trajectory, agent_name="xrouter", **fields
             )
         return kept
+
+
+class Dice:
+    """Calls one or two models at random, then selects at random; now and then a tool that is not there."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = Random(seed)
+
+    def __call__(self, prompt: str) -> str:
+        ids = shown_ids(prompt)
+        if ids:
+            return select(self.random.choice(ids))
+        if self.random.random() < 0.1:
+            return call("nobody")
+        models = offered(prompt)
+        return call(*self.random.sample(models, min(len(models), self.random.choice((1, 2)))))
