@@ -130,7 +130,9 @@ def call(*models: str) -> str:
 
 
 def select(call_id: str) -> str:
-    return f'<tool_call>\n{{"name": "select_response", "arguments": {{"call_id": "{call_id}"}}}}\n</tool_call>'
+    return (
+        f'<tool_call>\n{{"name": "select_response", "arguments": {{"call_id": "{call_id}"}}}}\n</tool_call>'
+    )
 
 
 class ScriptedServer:
@@ -149,7 +151,7 @@ class ScriptedServer:
 
         self.asked.append((list(prompt_ids), dict(sampling_params)))
         text = self.says(self.tokenizer.decode(prompt_ids))
-        ids = self.tokenizer.encode(text, add_special_tokens=False) + [self.tokenizer.eos_token_id]
+        ids = [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
         ids = ids[: sampling_params["max_tokens"]]
         self.said.append(ids)
         return TokenOutput(

@@ -42,7 +42,12 @@ def test_scripts_parse(script: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_missing_variable_is_named(script: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        ["bash", script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False, cwd=tmp_path
+        ["bash", script],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.returncode != 0
     assert "set CONFIG to the TOML file" in done.stderr
@@ -63,7 +68,9 @@ def test_one_node_goes_on_with_a_run_that_is_there(tmp_path: Path) -> None:
 
     def said(**more: str) -> str:
         command = ["bash", str(FOLDER / "single_node.sh")]
-        return subprocess.run(command, env=env | more, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, env=env | more, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     assert said(DRY_RUN="1") == f"router-train a b.toml --backend verl --out {tmp_path}/run --dry-run"
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
@@ -93,6 +100,8 @@ def test_kuberays_job_is_yaml_once_its_variables_are_set() -> None:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
 def test_options_exist(path: Path) -> None:
-    text = "\n".join(line for line in path.read_text().splitlines() if "router-train" in line or "options" in line)
+    text = "\n".join(
+        line for line in path.read_text().splitlines() if "router-train" in line or "options" in line
+    )
     assert set(re.findall(r"(?<=[\s(])--[a-z-]+", text)) <= known_options()
     assert "/home/" not in path.read_text()

@@ -95,5 +95,3 @@ def test_actors_play_as_we_do_here(ray: None, terms: Path, samples: list[Sample]
     here = asyncio.run(Player(str(terms), HERE).play(samples))
     there = list(play_in_ray(terms, samples, HERE, workers=2, batch=2))
     assert [timeless(one) for one in there] == [timeless(one) for one in here]
-
-

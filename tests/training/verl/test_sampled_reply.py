@@ -26,7 +26,7 @@ def test_hermes_calls_are_read_and_words_before_them_kept() -> None:
         "42",
         "",
         "<tool_call>\n{'name': 'call_a', 'arguments': {}}\n</tool_call>",
-        "<tool_call>\n{\"name\": \"call_a\"}\n</tool_call>",
+        '<tool_call>\n{"name": "call_a"}\n</tool_call>',
         "<tool_call>\n[1]\n</tool_call>",
         f"{CALL}<tool_call>",
         f"{CALL}\n<tool_call>\nnothing\n</tool_call>",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,10 @@ async def test_a_long_response_is_penalised_as_verls_dapo_manager_does(stage: Ca
     fields = out.non_tensor_batch
     assert -0.5 < fields["overlong_penalty"][0] < 0
     assert fields["score"][0] == pytest.approx(fields["episode_reward"][0] + fields["overlong_penalty"][0])
-    kwargs = {"max_resp_len": 1_000, "overlong_buffer_cfg": {"enable": True, "len": 900, "penalty_factor": 0.5}}
+    kwargs = {
+        "max_resp_len": 1_000,
+        "overlong_buffer_cfg": {"enable": True, "len": 900, "penalty_factor": 0.5},
+    }
     kwargs["overlong_buffer_cfg"]["log"] = True  # type: ignore[index]
     manager = DAPORewardManager(
         OmegaConf.create({"reward": {"reward_kwargs": kwargs}}), one.tokenizer, lambda **_: 0.0

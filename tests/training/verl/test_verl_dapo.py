@@ -90,7 +90,10 @@ def padded(played: Played) -> Any:
 
     ids = torch.stack([torch.cat([left(r["prompts"]), right(r["responses"], pad)]) for r in rows])
     seen = torch.stack(
-        [torch.cat([left(torch.ones_like(r["prompts"])) == 1, right(torch.ones_like(r["responses"])) == 1]) for r in rows]
+        [
+            torch.cat([left(torch.ones_like(r["prompts"])) == 1, right(torch.ones_like(r["responses"])) == 1])
+            for r in rows
+        ]
     )
     return SimpleNamespace(
         ids=ids,
@@ -157,7 +160,9 @@ class Queue:
     def kv_list(self, partition_id: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
         return {name: dict(items) for name, items in self.tags.items()}
 
-    def kv_batch_get(self, keys: list[str], partition_id: str, select_fields: list[str]) -> dict[str, list[Any]]:
+    def kv_batch_get(
+        self, keys: list[str], partition_id: str, select_fields: list[str]
+    ) -> dict[str, list[Any]]:
         return {name: [self.rows[key][name] for key in keys] for name in select_fields}
 
     def kv_clear(self, partition_id: str, keys: list[str]) -> None:

@@ -16,7 +16,7 @@ from verl_kit import data, tiny_model, toml
 
 from xrouter.errors import CheckpointError, ConfigurationError
 from xrouter.training.verl.export import export_latest, latest_step
-from xrouter.training.verl.launch import CONFIG, LOOPS, TERMS, prepare, train
+from xrouter.training.verl.launch import CONFIG, LOOPS, TERMS, prepare
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_what_verl_reads_from_the_run_is_what_was_validated(folder: Path) -> Non
     assert ours.actor_rollout_ref.rollout.name == "vllm"
     assert ours.actor_rollout_ref.rollout.agent.agent_loop_config_path == str(run / LOOPS)
     assert ours.trainer.v1.sampler.sampler_kwargs.train_batch_size == 4
-    assert ours.ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == str(run / "metrics-1.jsonl")
+    assert str(run / "metrics-1.jsonl") == ours.ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH
     (loop,) = json.loads((run / LOOPS).read_text())
     assert loop["terms"] == str(run / TERMS)
 
@@ -60,7 +60,7 @@ def test_overrides_of_the_user_come_last(folder: Path) -> None:
 )
 def test_what_verl_refuses_is_said_before_anything_starts(folder: Path, override: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        train(toml(folder, "m", overrides=[override]), folder / "run", dry_run=True)
+        prepare(toml(folder, "m", overrides=[override]), folder / "run")
 
 
 def test_a_run_that_is_there_is_not_started_over(folder: Path) -> None:
@@ -92,3 +92,17 @@ def test_a_checkpoint_becomes_hugging_face_weights(folder: Path) -> None:
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(merged.state_dict()[name], weight.to(torch.bfloat16).float())
     assert AutoTokenizer.from_pretrained(target).chat_template
+
+
+def test_a_dry_run_prints_where_the_configuration_is_and_the_command(folder: Path) -> None:
+    from typer.testing import CliRunner
+
+    from xrouter.cli import app
+
+    config = toml(folder, "Qwen/Qwen2.5-7B-Instruct")
+    words = ["router-train", str(config), "--backend", "verl", "--out", str(folder / "run"), "--dry-run"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert f"checked it: {folder / 'run' / CONFIG}" in done.output
+    assert "-m verl.trainer.main_ppo" in done.output
+    assert (folder / "run" / CONFIG).is_file()

@@ -13,7 +13,7 @@ from verl_kit import data, toml
 
 from xrouter.errors import ConfigurationError, DataError
 from xrouter.toml_reader import Reader
-from xrouter.training.verl.launch import check_data
+from xrouter.training.verl.data_check import check_data
 from xrouter.training.verl.overrides import hydra_value, overrides
 from xrouter.training.verl.settings import VerlSettings, read_verl
 from xrouter.training.verl.terms import read_terms, write_terms
@@ -70,9 +70,7 @@ def test_values_in_hydras_grammar(value: object, written: str) -> None:
     assert hydra_value(value) == written
 
 
-def test_terms_are_read_back_with_absolute_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terms_are_read_back_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data(tmp_path / "x")
     monkeypatch.chdir(tmp_path)
     written = write_terms(toml(Path("x"), "Qwen/some"), tmp_path / "run" / "terms.json")

@@ -78,9 +78,7 @@ class RouterAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl has no types
             penalty = float(
                 overlong_penalty(len(response.mask), room, verl.overlong_buffer, verl.overlong_penalty)
             )
-        noted = numbers(
-            result, models_of(kwargs["extra_info"]), overlong_penalty=penalty, full=response.full
-        )
+        noted = numbers(result, models_of(kwargs["extra_info"]), overlong_penalty=penalty, full=response.full)
         response.extra |= {
             NOTED: noted,
             PROBLEMS: dict(result.problems),

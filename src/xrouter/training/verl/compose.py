@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from ...errors import ConfigurationError
 
 
@@ -15,11 +21,6 @@ def composed(overrides: list[str]) -> Any:
 
     Raises ConfigurationError with what Hydra or verl found wrong.
     """
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -44,6 +45,4 @@ def composed(overrides: list[str]) -> Any:
 
 def write(config: Any, path: Path) -> None:
     """As YAML, interpolations kept, that `python -m verl.trainer.main_ppo` reads again."""
-    from omegaconf import OmegaConf
-
     OmegaConf.save(config, path)

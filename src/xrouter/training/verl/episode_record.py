@@ -60,9 +60,7 @@ def step_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for kind, value in record["problems"].items():
             sums[f"problem/{kind}"] = sums.get(f"problem/{kind}", 0.0) + value
     means = {
-        name: total / count
-        for name, total in sums.items()
-        if total or not name.startswith((ROUTE, ENDED))
+        name: total / count for name, total in sums.items() if total or not name.startswith((ROUTE, ENDED))
     }
     means["invalid_rate"] = means.pop("invalid") * count / max(1.0, sums["turns"])
     return means

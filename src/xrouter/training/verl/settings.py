@@ -94,7 +94,8 @@ def read_verl(reader: Reader, key: str) -> VerlSettings:
     def demand(holds: bool, name: str, why: str) -> None:
         if not holds:
             raise ConfigurationError(
-                f"{reader.file}: {inner.dotted(name)} = {getattr(settings, name)!r}: {why}", param=inner.dotted(name)
+                f"{reader.file}: {inner.dotted(name)} = {getattr(settings, name)!r}: {why}",
+                param=inner.dotted(name),
             )
 
     whole_episode = f"max_prompt_tokens + max_response_tokens = {settings.sequence_tokens} must fit"
