@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import ray
@@ -22,14 +21,21 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry,
 NAME = "cpu"
 
 
+class NoDevice:
+    """torch.cpu, and nothing to free or measure where an accelerator's module would have memory."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name, lambda *args, **kwargs: 0)
+
+
 @PlatformRegistry.register(platform=NAME)
 class CPU(PlatformBase):  # type: ignore[misc]
     device_name = NAME
     vendor_name = NAME
 
     @property
-    def device_module(self) -> ModuleType:
-        return torch.cpu
+    def device_module(self) -> Any:
+        return NoDevice()
 
     def is_available(self) -> bool:
         return True

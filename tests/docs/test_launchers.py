@@ -100,8 +100,7 @@ def test_kuberays_job_is_yaml_once_its_variables_are_set() -> None:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
 def test_options_exist(path: Path) -> None:
-    text = "\n".join(
-        line for line in path.read_text().splitlines() if "router-train" in line or "options" in line
-    )
-    assert set(re.findall(r"(?<=[\s(])--[a-z-]+", text)) <= known_options()
+    parts = re.findall(r"(?:router-train|options\+?=\().*", path.read_text())
+    assert parts
+    assert set(re.findall(r"(?<=[\s(])--[a-z-]+", "\n".join(parts))) <= known_options()
     assert "/home/" not in path.read_text()
