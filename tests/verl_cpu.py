@@ -24,6 +24,9 @@ NAME = "cpu"
 class NoDevice:
     """torch.cpu, and nothing to free or measure where an accelerator's module would have memory."""
 
+    def mem_get_info(self, *_: Any) -> tuple[int, int]:
+        return 0, 1
+
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name, lambda *args, **kwargs: 0)
 
