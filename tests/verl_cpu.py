@@ -27,6 +27,9 @@ class NoDevice:
     def mem_get_info(self, *_: Any) -> tuple[int, int]:
         return 0, 1
 
+    def get_device_name(self, *_: Any) -> str:
+        return "CPU"
+
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name, lambda *args, **kwargs: 0)
 

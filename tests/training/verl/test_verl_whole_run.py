@@ -30,7 +30,7 @@ ON_A_CPU = [
     "ray_kwargs.ray_init.num_cpus=64",
     "+ray_kwargs.ray_init.num_gpus=1",
     "+ray_kwargs.ray_init.include_dashboard=false",
-    "+actor_rollout_ref.model.override_config.attn_implementation=eager",
+    "+actor_rollout_ref.model.override_config.attn_implementation=sdpa",
     "actor_rollout_ref.model.use_remove_padding=false",
     "actor_rollout_ref.actor.strategy=fsdp2",
     "actor_rollout_ref.actor.use_torch_compile=false",
@@ -46,6 +46,9 @@ def run(folder: Path, steps: int, *, resume: bool = False) -> list[dict[str, Any
     config = toml(
         folder,
         folder / "model",
+        prompts=2,
+        rollouts=2,
+        mini_batch=1,
         steps=steps,
         save_every=1,
         test_every=2,
