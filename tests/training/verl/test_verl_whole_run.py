@@ -84,7 +84,7 @@ def test_trains_validates_resumes_and_exports(tmp_path: Path) -> None:
         assert 0 <= metrics["xrouter/acc"] <= 1
         assert metrics["xrouter/cost_usd"] > metrics["xrouter/router_cost_usd"] > 0
         assert metrics["xrouter/score"] == pytest.approx(metrics["critic/score/mean"], abs=1e-5)
-        assert 1 <= metrics["xrouter/calls"] <= 2
+        assert 0 < metrics["xrouter/calls"] <= 6
         shares = [value for name, value in metrics.items() if name.startswith("xrouter/route/")]
         assert sum(shares) == pytest.approx(1)
         assert metrics["xrouter/invalid_rate"] >= 0
