@@ -29,7 +29,7 @@ from .settings import HERMES
 from .terms import opened_terms
 
 NAME = "xrouter"
-PROBLEMS, ROUTE, CALLED = "episode_problems", "episode_route", "episode_called"
+PROBLEMS, ROUTE, CALLED, WORLD = "episode_problems", "episode_route", "episode_called", "world_figures"
 
 
 class RouterAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl has no types
@@ -84,6 +84,7 @@ class RouterAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl has no types
             PROBLEMS: dict(result.problems),
             ROUTE: result.answered_by,
             CALLED: list(result.called),
+            WORLD: dict(self._terms.world.figures()),
             "turn_scores": [],
             "tool_rewards": [],
         }

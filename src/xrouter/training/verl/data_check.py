@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import chain
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from ...errors import DataError
+from ..dataset.rows import load_samples
+from ..router.open_world import check_world, open_world
+from ..router.settings import RouterTraining
 from .settings import VerlSettings
+
+FILES = ("train.parquet", "validation.parquet")
 
 
 def check_data(folder: Path, settings: VerlSettings) -> None:
     """Raises DataError where a file is missing, there are too few rows for a step, or a prompt is too long."""
-    for name in ("train.parquet", "validation.parquet"):
+    for name in FILES:
         path = folder / name
         if not path.is_file():
             raise DataError(
@@ -32,3 +39,12 @@ def check_data(folder: Path, settings: VerlSettings) -> None:
             raise DataError(
                 f"{path} has {rows_there} samples, fewer than a step takes (verl.prompts = {settings.prompts})"
             )
+
+
+def check_answers(training: RouterTraining) -> None:
+    """Raises as `check_world` does where the world cannot answer what the data asks."""
+    world = open_world(training.world)
+    try:
+        check_world(world, chain.from_iterable(load_samples(training.data / name) for name in FILES))
+    finally:
+        asyncio.run(world.aclose())

@@ -17,10 +17,10 @@ from typing import Any
 
 from ...errors import CheckpointError, ConfigurationError
 from .compose import composed, write
-from .data_check import check_data
+from .data_check import check_answers, check_data
 from .export import export_latest
 from .overrides import CHECKPOINTS, LOOP_CLASS, LOOP_NAME, overrides
-from .terms import write_terms
+from .terms import read_terms, write_terms
 
 TERMS, LOOPS, CONFIG, COMMAND = "terms.json", "agent_loops.yaml", "verl.yaml", "launch.sh"
 
@@ -53,8 +53,10 @@ def prepare(config: Path, out: Path, *, resume: bool = False) -> list[str]:
         raise ConfigurationError(
             f"{out} holds checkpoints of a run: go on with it (--resume) or name another folder", param="out"
         )
-    training = write_terms(config, run / TERMS)
+    write_terms(config, run / TERMS)
+    training = read_terms(run / TERMS)
     check_data(training.data, training.trainer)
+    check_answers(training)
     loops = run / LOOPS
     declared = [{"name": LOOP_NAME, "_target_": LOOP_CLASS, "terms": str(run / TERMS)}]
     loops.write_text(json.dumps(declared, indent=1), encoding="utf-8")  # JSON is YAML

@@ -12,7 +12,7 @@ from typing import Any
 import transfer_queue
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from .agent_loop import PROBLEMS
+from .agent_loop import PROBLEMS, WORLD
 from .episode_record import step_metrics
 from .reward import NOTED
 
@@ -44,7 +44,7 @@ class RouterReplayBuffer(ReplayBuffer):  # type: ignore[misc]  # verl has no typ
         self._dropped = 0
         batch, figures = super().sample(global_steps, partition_id, batch_size)
         if partition_id == TRAINING and batch.keys:
-            figures |= {f"{PREFIX}{name}": value for name, value in self._episodes(batch).items()}
+            figures |= self._episodes(batch)
         return batch, figures
 
     def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter[float]]:
@@ -66,4 +66,8 @@ class RouterReplayBuffer(ReplayBuffer):  # type: ignore[misc]  # verl has no typ
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
         )
         fields = [getattr(value, "data", value) for value in data["extra_fields"]]
-        return step_metrics([{"numbers": one[NOTED], "problems": one[PROBLEMS]} for one in fields])
+        means = step_metrics([{"numbers": one[NOTED], "problems": one[PROBLEMS]} for one in fields])
+        world: dict[str, float] = {}
+        for one in fields:  # counts that only grow: the highest is the latest
+            world |= {name: max(value, world.get(name, value)) for name, value in one[WORLD].items()}
+        return {f"{PREFIX}{name}": value for name, value in {**means, **world}.items()}

@@ -17,7 +17,7 @@ from ...tasks.world import World
 from ...toml_reader import Reader
 from ..dataset.rows import Sample
 from ..router.episode import RouterEpisode
-from ..router.open_world import open_world
+from ..router.open_world import CACHE, open_world
 from ..router.reward import EpisodeReward
 from ..router.settings import RouterTraining, read_training
 from ..trained_model import trained_model
@@ -74,15 +74,17 @@ def write_terms(config: Path, path: Path) -> RouterTraining:
         table.pop(other, None)
     training = read_training(Reader(str(config), table), TABLE, read_verl)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_absolute(table, training), indent=1), encoding="utf-8")
+    path.write_text(json.dumps(_absolute(table, training, path.parent), indent=1), encoding="utf-8")
     return training
 
 
-def _absolute(table: Mapping[str, Any], training: RouterTraining) -> dict[str, Any]:
+def _absolute(table: Mapping[str, Any], training: RouterTraining, run: Path) -> dict[str, Any]:
     made = {**table, "data": _path(str(training.data))}
     world = dict(table.get("world", {}))
     if "outcomes" in world:
         world["outcomes"] = [_path(folder) for folder in world["outcomes"]]
+    if training.world.kind == "live":
+        world.setdefault("cache", str(run / CACHE))  # all workers share the run's answers and money
     for key in ("settings", "cache"):
         if key in world:
             world[key] = _path(world[key])
