@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...messages import Completion, Usage, arguments_text
-from ...policies.router_reply import made_id
+from ...policies.router_message import made_id
 
 _BLOCK = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _OPENING = "<tool_call>"
