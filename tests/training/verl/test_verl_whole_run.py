@@ -64,6 +64,7 @@ def run(folder: Path, steps: int, *, resume: bool = False) -> list[dict[str, Any
         "VERL_PLATFORM": "cpu",
         "VERL_ENGINE_DEVICE": "cuda",
         "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
     }
     done = subprocess.run(
         command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
