@@ -28,17 +28,34 @@ def _trl() -> Backend:
     return train
 
 
-BACKENDS: Mapping[str, Callable[[], Backend]] = {"trl": _trl}
+def _verl() -> Backend:
+    from ..training.verl.launch import train
+
+    return train
+
+
+BACKENDS: Mapping[str, Callable[[], Backend]] = {"trl": _trl, "verl": _verl}
 """Name -> imports the backend. Each is an extra of the same name."""
 
 
 def router_train(
-    config: Annotated[Path, typer.Argument(help="TOML file: data, [world], [reward], [router], [trl].")],
+    config: Annotated[
+        Path, typer.Argument(help="TOML file: data, [world], [reward], [router], [trl] or [verl].")
+    ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     backend: Annotated[
-        str, typer.Option(help=f"What trains: {', '.join(BACKENDS)}. trl: one GPU or a CPU.")
+        str,
+        typer.Option(
+            help=f"What trains: {', '.join(BACKENDS)}. trl: one GPU or a CPU. verl: a node of GPUs, or several."
+        ),
     ] = "trl",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="verl: write and check its configuration, print the command, start nothing."
+        ),
+    ] = False,
 ) -> None:
     """Train a language model to route by tool calls: a supervised warm start, then DAPO.
 
@@ -50,7 +67,12 @@ def router_train(
         xrouter router-train train-router.toml --out runs/router
 
         xrouter router-train train-router.toml --out runs/router --resume
+
+        xrouter router-train verl.toml --backend verl --out runs/router-7b --dry-run
     """
+    if dry_run:
+        _dry_run(backend, config, out, resume=resume)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -81,7 +103,23 @@ def router_train(
 
         folder = train(config, out, resume=resume, report=report)
     typer.echo(f"model: {folder}")
-    typer.echo(f"curve: {out / 'learning_curve.png'}")
+    curve = out / "learning_curve.png"
+    if curve.exists():
+        typer.echo(f"curve: {curve}")
+
+
+def _dry_run(backend: str, config: Path, out: Path, *, resume: bool) -> None:
+    """Raises ConfigurationError for a backend that has no configuration of its own to check."""
+    _backend(backend)
+    if backend != "verl":
+        raise ConfigurationError("--dry-run is for --backend verl")
+    from shlex import join
+
+    from ..training.verl.launch import CONFIG, prepare
+
+    command = prepare(config, out, resume=resume)
+    typer.echo(f"configuration, as verl read and checked it: {out / CONFIG}")
+    typer.echo(f"command: {join(command)}")
 
 
 def _backend(name: str) -> Backend:
