@@ -173,7 +173,9 @@ def test_reward_rises_and_cost_falls_on_questions_never_seen(kit: Kit) -> None:
     assert trained["reward"] > drawn + 0.4
     assert trained["cost_usd"] < sum(figures["cost_usd"] for figures in singles.values()) / len(singles)
     for topic in ("sums", "poems"):
-        asked = [r for r, one in zip(results, kit.held_out, strict=True) if one.task.dataset == f"kit/{topic}"]
+        asked = [
+            r for r, one in zip(results, kit.held_out, strict=True) if one.task.dataset == f"kit/{topic}"
+        ]
         right = sum(r.answered_by == f"small-{topic}" for r in asked)
         assert right > 0.8 * len(asked), f"it has to read the question: {topic}"
 

@@ -59,7 +59,9 @@ def train(config: Path, out: Path, *, resume: bool = False, report: Report = lam
     settings = load_training(config, "trl", read_trl)
     with asyncio.Runner() as runner, warnings.catch_warnings():
         # Names that these libraries pass among themselves and will change; nobody who trains can do anything about it.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\."
+        )
         world = open_world(settings.world, out)
         try:
             return Run(settings, world, out, runner, resume=resume, report=report).train()
