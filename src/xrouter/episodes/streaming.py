@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,9 +19,9 @@ from .transcript import Transcript
 
 
 class Sink(Protocol):
-    """Takes what a model streams, block by block. It may wait for a slow client."""
+    """Takes what a model streams, block by block; where a slow client is to be waited for it returns that wait."""
 
-    async def __call__(self, model: Model, block: Block) -> None: ...
+    def __call__(self, model: Model, block: Block) -> Awaitable[None] | None: ...
 
 
 async def stream_one(
@@ -37,14 +38,17 @@ async def stream_one(
     fault: ProviderError | None = None
     opened = None
     ended = False
+
+    def take(block: Block) -> Awaitable[None] | None:
+        transcript.read(block)
+        return sink(call.model, block)
+
     try:
         async with asyncio.timeout(time_left_s) as deadline:
             opened = await open_stream(
                 pool.provider_of(call.model), call.model, call.request, timeout_s=time_left_s
             )
-            async for block in opened:
-                transcript.read(block)
-                await sink(call.model, block)
+            await opened.pass_on(take)
         ended = True
     except ProviderError as error:
         fault = error

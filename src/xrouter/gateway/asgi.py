@@ -13,6 +13,7 @@ import orjson
 
 from ..errors import BodyTooLargeError, XRouterError
 from .api import Api, Translator
+from .client import Client
 from .reply import error_headers
 
 Scope = MutableMapping[str, Any]
@@ -74,39 +75,49 @@ def _too_large(limit: int) -> BodyTooLargeError:
     )
 
 
-async def until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+async def until_disconnect(
+    work: Coroutine[Any, Any, None], receive: Receive, client: Client | None = None
+) -> None:
     """Run `work` to its end in the current task, or cancel it when the client hangs up.
 
-    Call once the body is read. Raises ClientDisconnected, or what `work` raised.
+    Call once the body is read. client: tells of that where the server offers it; otherwise a task listens.
+    Raises ClientDisconnected, or what `work` raised.
     """
     task = asyncio.current_task()
     assert task is not None
-    watch = asyncio.create_task(_cancel_on_disconnect(receive, task))
+    hung_up = False
+
+    def cancel() -> None:
+        nonlocal hung_up
+        hung_up = True
+        task.cancel()
+
+    watch = asyncio.create_task(_listen(receive, cancel)) if client is None else client.watch(cancel)
     try:
         await work
     except asyncio.CancelledError:
         # Cancelled by the watch alone: the task itself goes on. Whoever else cancels it means it.
-        if watch.done() and not watch.cancelled() and watch.exception() is None and not task.uncancel():
+        if hung_up and not task.uncancel():
             raise ClientDisconnected from None
         raise
     finally:
         watch.cancel()
 
 
-async def _cancel_on_disconnect(receive: Receive, task: asyncio.Task[Any]) -> None:
+async def _listen(receive: Receive, hung_up: Callable[[], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    task.cancel()
+    hung_up()
 
 
 class Reply:
     """One response, whole (`json`) or streamed (`start`, `write`, `end`), in the words of one API.
 
     started_at: when its head was sent (`time.monotonic`). trace: a traceparent for the client.
-    on_stream: told when a stream of events begins.
+    on_stream: told when a stream of events begins. client: where the server offers more than ASGI.
     """
 
-    def __init__(self, send: Send, request_id: str, api: Api) -> None:
+    def __init__(self, send: Send, request_id: str, api: Api, client: Client | None = None) -> None:
         self.request_id = request_id
         self.started = False
         self.started_at: float | None = None
@@ -116,6 +127,7 @@ class Reply:
         self._send = send
         self._api = api
         self._translator: Translator | None = None
+        self._client = client
 
     @property
     def streaming(self) -> bool:
@@ -149,8 +161,11 @@ class Reply:
             },
         )
 
-    async def write(self, events: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+    def write(self, events: bytes) -> Awaitable[None] | None:
+        """Write a piece of the stream; where that has to be waited for, what is to be awaited."""
+        if self._client is not None and self._client.write(events):
+            return None
+        return self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def end(self, events: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": events})
