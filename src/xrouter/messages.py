@@ -108,7 +108,7 @@ class Request:
 
     def noting_side_calls(self) -> Request:
         """The same request with an empty list for side calls of its own."""
-        noting = replace(self, side_calls=[])
+        noting = Request(self.messages, self.params, self.headers, self.affinity, [])
         noting.worked_out.update(self.worked_out)
         return noting
 

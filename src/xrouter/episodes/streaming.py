@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import ProviderError, ProviderTimeoutError
 from ..messages import Block
 from ..providers.pool import Pool
@@ -33,7 +33,7 @@ async def stream_one(
     once a block has been passed on. What had been written by then is counted.
     """
     started = time.monotonic()
-    call = replace(call, request=call.request.noting_side_calls())
+    call = call.noting_side_calls()
     transcript = Transcript()
     fault: ProviderError | None = None
     opened = None
@@ -44,7 +44,7 @@ async def stream_one(
         return sink(call.model, block)
 
     try:
-        async with asyncio.timeout(time_left_s) as deadline:
+        with within(time_left_s) as deadline:
             opened = await open_stream(
                 pool.provider_of(call.model), call.model, call.request, timeout_s=time_left_s
             )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import (
     CircuitOpenError,
     ModelCoolingError,
@@ -176,7 +177,7 @@ class GuardedProvider:
 
     async def _timed(self, model: Model, ask: Callable[[float], Awaitable[T]], limit_s: float) -> T:
         try:
-            async with asyncio.timeout(limit_s):
+            with within(limit_s):
                 return await ask(limit_s)
         except TimeoutError as error:
             raise ProviderTimeoutError(
@@ -193,7 +194,7 @@ class GuardedProvider:
             await slots.acquire()
             return slots
         try:
-            async with asyncio.timeout(limit_s):
+            with within(limit_s):
                 await slots.acquire()
         except TimeoutError as error:
             raise ProviderTimeoutError(
