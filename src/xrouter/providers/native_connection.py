@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
         self._answer: NativeAnswer | None = None
         self._head_bytes = 0
         self._interim = self._over = self._surplus = self._reusable = False
+        self._paused = False
 
     @property
     def open(self) -> bool:
@@ -61,11 +62,13 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     # asyncio's side
