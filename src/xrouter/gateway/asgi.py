@@ -22,6 +22,8 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_HEADERS = "xrouter.headers"
+"""Where a scope keeps them by name, once one was asked for."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -30,10 +32,11 @@ class ClientDisconnected(Exception):  # noqa: N818 - an event, not a fault
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None
+    """The first of that name."""
+    found: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if found is None:
+        found = scope[_HEADERS] = dict(reversed(scope["headers"]))
+    return found.get(name)
 
 
 def header_text(scope: Scope, name: bytes) -> str | None:

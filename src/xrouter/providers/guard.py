@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _AGAINST_THE_ENDPOINT = (ProviderTimeoutError, ProviderUnavailableError, ProviderResponseError)
 
+NEVER = float("-inf")
+
 
 class _Line:
     """What is known of one model at one endpoint."""
@@ -38,10 +40,15 @@ class _Line:
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self.breaker = breaker
-        self.cool_until = float("-inf")
+        self.cool_until = NEVER
         self.refusals = 0
         self.slots: asyncio.Semaphore | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether no clock need be looked at to say that it is well."""
+        return self.cool_until == NEVER and self.breaker.closed
 
 
 class GuardedProvider:
@@ -85,7 +92,9 @@ class GuardedProvider:
         return f"GuardedProvider({self.inner!r})"
 
     def health(self, model: Model) -> Health:
-        line = self._line(model)
+        line = self._lines.get((model.name, model.id))
+        if line is None or line.untroubled:
+            return OK
         if line.breaker.state == "open":
             return Health("open", line.breaker.reopens_in_s)
         cool_s = line.cool_until - self._clock()
