@@ -22,6 +22,16 @@ class Cycle:
         self.chunked_encoding: bool | None = None
         self.transport = SimpleNamespace(write=self.written.append)
         self.flow = SimpleNamespace(write_paused=False, resume_reading=self.resume)
+        self.response_started = self.response_complete = self.closed = False
+        self.keep_alive = self.waiting_for_100_continue = True
+        self.default_headers = [(b"date", b"today")]
+        self.scope = {"method": "POST"}
+        self.message_event = asyncio.Event()
+        self.transport.close = self.close
+        self.on_response = lambda: None
+
+    def close(self) -> None:
+        self.closed = True
 
     def resume(self) -> None:
         self.resumed += 1
@@ -41,6 +51,44 @@ async def test_a_piece_is_written_once_the_stream_has_begun_and_while_the_client
     client.end()
     assert not client.write(b"late")
     assert len(cycle.written) == 1
+
+
+HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+async def test_a_whole_answer_goes_out_in_one_piece(keep_alive: bool) -> None:
+    cycle = Cycle()
+    cycle.keep_alive = keep_alive
+    assert Client(cycle).respond(200, HEADERS, b"ok")
+    closing = "" if keep_alive else "connection: close\r\n"
+    head = f"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n{closing}\r\n"
+    assert cycle.written == [head.encode() + b"ok"]
+    assert cycle.response_complete
+    assert cycle.message_event.is_set()
+    assert cycle.closed is not keep_alive
+    assert not Client(cycle).respond(200, HEADERS, b"ok"), "it has been answered"
+
+
+async def test_what_is_out_of_the_usual_is_sent_by_asgi() -> None:
+    cycle = Cycle()
+    client = Client(cycle)
+    assert not client.respond(200, [*HEADERS, (b"connection", b"close")], b"ok")
+    cycle.flow.write_paused = True
+    assert not client.respond(200, HEADERS, b"ok")
+    cycle.flow.write_paused = False
+    cycle.scope["method"] = "HEAD"
+    assert not client.respond(200, HEADERS, b"ok")
+    assert cycle.written == []
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx-evil: 1", b"a\n", b"\r", b"\x00", b"\x7f"])
+async def test_no_header_holds_a_line_break(value: bytes) -> None:
+    cycle = Cycle()
+    with pytest.raises(ValueError, match="control character"):
+        Client(cycle).respond(200, [*HEADERS, (b"x-model", value)], b"ok")
+    assert cycle.written == []
+    assert not cycle.response_started
 
 
 async def test_what_cannot_be_written_at_once_is_sent_by_asgi() -> None:

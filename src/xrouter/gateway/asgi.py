@@ -138,23 +138,17 @@ class Reply:
         return self._translator is not None
 
     async def json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
-        body = orjson.dumps(data)
-        await self._head(
-            status,
-            {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})},
-        )
-        await self._send({"type": "http.response.body", "body": body})
+        await self._whole(status, orjson.dumps(data), "application/json", headers or {})
 
     async def text(self, status: int, body: bytes, content_type: str) -> None:
-        await self._head(status, {"content-type": content_type, "content-length": str(len(body))})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._whole(status, body, content_type, {})
 
     async def start(self, translator: Translator, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of server-sent events; `translator` says what breaks it off, if anything does."""
         self._translator = translator
         if self.on_stream is not None:
             self.on_stream()
-        await self._head(
+        raw = self._begin(
             200,
             {
                 "content-type": "text/event-stream; charset=utf-8",
@@ -163,6 +157,7 @@ class Reply:
                 **(headers or {}),
             },
         )
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
     def write(self, events: bytes) -> Awaitable[None] | None:
         """Write a piece of the stream; where that has to be waited for, what is to be awaited."""
@@ -187,7 +182,15 @@ class Reply:
         body = self._api.error(error, self.request_id)
         await self.json(error.status, body, headers)
 
-    async def _head(self, status: int, headers: Mapping[str, str]) -> None:
+    async def _whole(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str]) -> None:
+        described = {"content-type": content_type, "content-length": str(len(body)), **headers}
+        raw = self._begin(status, described)
+        if self._client is None or not self._client.respond(status, raw, body):
+            await self._send({"type": "http.response.start", "status": status, "headers": raw})
+            await self._send({"type": "http.response.body", "body": body})
+
+    def _begin(self, status: int, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent; from here on the response counts as begun."""
         self.started, self.started_at, self.status = True, time.monotonic(), status
         raw = [
             (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
@@ -195,4 +198,4 @@ class Reply:
         raw.append((self._api.request_id_header.encode("ascii"), self.request_id.encode("ascii")))
         if self.trace is not None:
             raw.append((b"traceparent", self.trace.encode("ascii")))
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        return raw

@@ -1,15 +1,20 @@
 """The client at the other end of a connection, as `connection.Connection` knows it: what ASGI says with messages, in calls.
 
-A stream's pieces need no coroutine each then, and no task waits for a client to hang up.
+A whole answer and a stream's pieces need no coroutines then, and no task waits for a client to hang up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 EXTENSION = "xrouter.client"
 """Its name among the `extensions` of an ASGI scope."""
+
+_NOT_IN_A_HEADER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Client:
@@ -28,6 +33,32 @@ class Client:
         if cycle is None or not (cycle.chunked_encoding and body) or cycle.flow.write_paused:
             return False
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole response; its headers name its length. False where it is to be sent by ASGI. Raises ValueError
+        for a header that would not end where it should."""
+        cycle = self._cycle
+        if (
+            cycle is None
+            or cycle.response_started
+            or cycle.flow.write_paused
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        if any(name == b"connection" for name, _ in headers):
+            return False
+        if _NOT_IN_A_HEADER.search(b"".join([value for _, value in headers])):
+            raise ValueError("a header holds a control character")
+        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join((STATUS_LINE[status], *lines, closing, b"\r\n", body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
         return True
 
     def watch(self, on_lost: Callable[[], None]) -> Client:
