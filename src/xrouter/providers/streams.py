@@ -141,8 +141,9 @@ async def open_stream(
 
     `timeout_s` bounds the wait for each block.
     """
-    if isinstance(provider, BlockProvider):
-        return await provider.open(model, request, timeout_s=timeout_s)
+    opens: BlockProvider | None = provider if hasattr(provider, "open") else None  # type: ignore[assignment]
+    if opens is not None:
+        return await opens.open(model, request, timeout_s=timeout_s)
     return await _ChunkStream(provider, model, request, timeout_s).start()
 
 
