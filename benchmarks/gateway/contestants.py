@@ -213,8 +213,9 @@ def large_body(model: str, size: int = 200_000) -> dict[str, Any]:
 
 
 def _environment(*, ours: bool = False) -> dict[str, str]:
-    """Without keys or settings of the user's; one thread for numerical libraries."""
-    dropped = () if ours else ("PYTHONPATH",)
+    """Without keys or settings of the user's; one thread for numerical libraries. Bytecode is kept: what pip installs has
+    it, and a checkout that may not keep its own would be compiled anew at each start."""
+    dropped = ("PYTHONDONTWRITEBYTECODE",) if ours else ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -108,7 +108,7 @@ class Request:
 
     def noting_side_calls(self) -> Request:
         """The same request with an empty list for side calls of its own."""
-        noting = replace(self, side_calls=[])
+        noting = Request(self.messages, self.params, self.headers, self.affinity, [])
         noting.worked_out.update(self.worked_out)
         return noting
 
@@ -205,22 +205,33 @@ class Block:
         errors. It can be sent on as it is.
     pieces: the same events, read: each one's object and the usage in it.
     usage: the last counts among them. finished: one of them names a finish_reason.
+    text: of a block that is one event and says nothing but more text of the first choice; None of any other.
     """
 
-    __slots__ = ("finished", "pieces", "raw", "usage")
+    __slots__ = ("_pieces", "finished", "raw", "text", "usage")
 
     def __init__(
         self,
         raw: bytes,
-        pieces: Sequence[tuple[Mapping[str, Any], Usage | None]],
+        pieces: Sequence[tuple[Mapping[str, Any], Usage | None]] | None,
         usage: Usage | None = None,
         *,
         finished: bool = False,
+        text: str | None = None,
     ) -> None:
+        """pieces: None = read from `raw` once somebody wants them."""
         self.raw = raw
-        self.pieces = pieces
         self.usage = usage
         self.finished = finished
+        self.text = text
+        self._pieces = pieces
+
+    @property
+    def pieces(self) -> Sequence[tuple[Mapping[str, Any], Usage | None]]:
+        if self._pieces is None:
+            lines = self.raw.split(b"\n\n")[:-1]
+            self._pieces = [(orjson.loads(line.removeprefix(b"data: ")), None) for line in lines]
+        return self._pieces
 
     @property
     def chunks(self) -> list[Chunk]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
+from .deadlines import within
 from .episodes.environment import Environment
 from .episodes.episode import Episode
 from .errors import InvalidActionError
@@ -25,7 +25,7 @@ async def rollout(policy: Policy, environment: Environment, on_decided: OnDecide
     while not environment.done:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(observation.time_left_s) as deadline:
+            with within(observation.time_left_s) as deadline:
                 decision = await policy.act(observation)
         except InvalidActionError as error:
             observation = environment.refuse(error)

@@ -41,7 +41,11 @@ class TraceContext:
 
 def new_trace() -> TraceContext:
     """The first span of a trace that nobody records."""
-    return TraceContext(_identifier(16), _identifier(8))
+    while True:
+        digits = secrets.token_hex(24)
+        trace_id, span_id = digits[:32], digits[32:]
+        if int(trace_id, 16) and int(span_id, 16):
+            return TraceContext(trace_id, span_id)
 
 
 def parse_trace_context(traceparent: str | None, tracestate: str | None = None) -> TraceContext | None:

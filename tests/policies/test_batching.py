@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from xrouter.policies.batching import Batching
+from xrouter.policies.batching import ENOUGH, Batching
 
 
 class Doubling:
@@ -42,6 +42,30 @@ async def test_a_lone_request_waits_for_no_timer() -> None:
     loop.call_soon(count)
     assert await doubling.ask(4) == 8
     assert turns <= 3
+
+
+async def test_several_wait_for_those_that_come_in_the_next_turns() -> None:
+    doubling = Doubling()
+
+    async def later(number: int, turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await doubling.ask(number)
+
+    arrivals = [(2, 0), (4, 0), (6, 1), (8, 2), (10, 9)]
+    await asyncio.gather(*(later(number, turns) for number, turns in arrivals))
+    assert doubling.batches == [[2, 4, 6, 8], [10]]
+
+
+async def test_a_batch_does_not_wait_without_end() -> None:
+    doubling = Doubling()
+    tasks: list[asyncio.Task[int]] = []
+    for number in range(0, 6 * ENOUGH, 2):
+        tasks.append(asyncio.create_task(doubling.ask(number)))
+        if number % 4:  # two a turn
+            await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert max(map(len, doubling.batches)) == ENOUGH
 
 
 async def test_one_batch_after_another() -> None:

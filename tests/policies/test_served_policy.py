@@ -26,7 +26,7 @@ from xrouter.episodes.episode import (
 )
 from xrouter.errors import BudgetExceededError, CheckpointError
 from xrouter.messages import Request, Usage
-from xrouter.policies.arrays import PoolView, ServedPolicy, able_M, imagined_answer, last_resort, observe
+from xrouter.policies.arrays import FEW, PoolView, ServedPolicy, able_M, imagined_answer, last_resort, observe
 from xrouter.policies.baselines import Cheapest, SingleModel
 from xrouter.policies.checkpoint import load_policy
 from xrouter.policies.doubt import CUT_AFTER_ANSWER, NO_ANSWER
@@ -255,6 +255,25 @@ async def test_a_streaming_client_is_told_at_once_where_the_answer_will_be_hande
             assert streamed.hand_over == isinstance(after.action, Select)
             seen.add(streamed.hand_over)
     assert True in seen
+
+
+@pytest.mark.parametrize("together", [1, FEW, FEW + 1, 12])
+def test_observations_are_decided_alike_however_many_wait(together: int) -> None:
+    policy = ServedPolicy(fitted_policy(OUTCOMES))
+    pool = replaying_pool(OUTCOMES).models
+    prompts = OUTCOMES.recording.prompts[:12]
+    waiting = [observation(request=Request.from_text(prompt), pool=pool) for prompt in prompts]
+    waiting[1::2] = [
+        imagined_answer(asked, Decision(CallModels((Call(pool[0].name),)))) or asked
+        for asked in waiting[1::2]
+    ]
+    alone = [policy.decide(asked) for asked in waiting]
+    found = [
+        decision for i in range(0, 12, together) for decision in policy.decide_all(waiting[i : i + together])
+    ]
+    assert [decision.action for decision in found] == [decision.action for decision in alone]
+    for decision, expected in zip(found, alone, strict=True):
+        assert decision.confidence == pytest.approx(expected.confidence)
 
 
 def test_nothing_is_imagined_beside_answers_that_are_there() -> None:

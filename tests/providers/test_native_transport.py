@@ -324,6 +324,48 @@ async def test_what_nobody_reads_waits_at_the_other_end(transport: NativeTranspo
     assert len(await body_of(answer)) == 64 * 1024 * 1024
 
 
+async def test_what_comes_can_be_taken_without_reading(transport: NativeTransport, server: Server) -> None:
+    server.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\na", b"b", b"c", b"d", b"e", b"f")
+    answer = await transport.post(b"", {}, "m")
+    assert await answer.read() == b"a"
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return data != b"c"
+
+    await answer.push(take)
+    assert taken == [b"b", b"c"], "it was told to stop there"
+    assert await answer.read() == b"d"
+    await answer.push(take)
+    assert taken == [b"b", b"c", b"e", b"f"]
+    await answer.push(take)
+    assert await answer.read() == b""
+
+
+async def test_what_waits_is_read_before_more_is_taken(transport: NativeTransport, server: Server) -> None:
+    server.sends(OK)
+    answer = await transport.post(b"", {}, "m")
+    await answer.push(lambda data: pytest.fail("it was there before"))
+    assert await answer.read() == b"ok"
+
+
+async def test_taking_fails_as_the_taker_or_the_connection_does(
+    transport: NativeTransport, server: Server
+) -> None:
+    server.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na", b"b", close=True)
+    answer = await transport.post(b"", {}, "m")
+    await answer.read()
+
+    def refuse(data: bytes) -> bool:
+        raise ValueError(data)
+
+    with pytest.raises(ValueError, match="b"):
+        await answer.push(refuse)
+    with pytest.raises(ProviderResponseError, match="dropped the connection"):
+        await answer.push(lambda data: True)
+
+
 async def test_an_answer_left_behind_is_given_a_moment(transport: NativeTransport, server: Server) -> None:
     server.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na", b"bc")
     answer = await transport.post(b"", {}, "m")

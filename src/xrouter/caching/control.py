@@ -27,6 +27,9 @@ class CacheControl:
     max_age_s: float | None = None
 
 
+NOTHING_ASKED = CacheControl()
+
+
 def cache_control(
     header: str | None, options: Mapping[str, Any] | None, *, param: str = "xrouter.cache"
 ) -> CacheControl:
@@ -34,6 +37,8 @@ def cache_control(
 
     Raises RequestError naming the field for an option that is unknown or of the wrong kind.
     """
+    if not header and not options:
+        return NOTHING_ASKED
     asked = _of_header(header or "")
     for key, value in (options or {}).items():
         if key not in _KEYS:

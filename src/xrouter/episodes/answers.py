@@ -40,7 +40,7 @@ _LATEX_ESCAPE = re.compile(
 _BOXED = re.compile(r"\\f?boxed\s*(\{|\S)")
 _HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
 _PHRASE = re.compile(
-    r"\b(?:the\s+|my\s+)?(?:final\s+|correct\s+|best\s+|right\s+)?(?:answer|option|choice)"
+    r"(?:answer|option|choice)(?<=\b.{6})"
     r"(?:\s+(?:is|would be|must be|should be|to (?:the|this) (?:question|problem) is)\b[ \t]*:?|\**[ \t]*:\**)"
     r"(?:\s*\**(?:option|choice)\b)?[ \t]*\n?[ \t]*(?=(\S[^\n]{0,400}))",
     re.IGNORECASE,
@@ -202,9 +202,8 @@ def _lone_letter(text: str) -> str | None:
 
 
 def _number_or_short_text(text: str, question: str) -> str | None:
-    numbers = [match[0].strip() for match in _NUMBER.finditer(text)]
-    if numbers and asks_for_number(question):
-        return numbers[-1]
+    if _NUMBER.search(text) and asks_for_number(question):
+        return [match[0].strip() for match in _NUMBER.finditer(text)][-1]
     if len(text.split()) <= MAX_SHORT_WORDS and "\n" not in text:
         return text
     closing = re.split(r"(?<=[.!?])\s+|\n", text.rstrip())[-1]

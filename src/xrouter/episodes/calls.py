@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import (
     ProviderAuthError,
     ProviderError,
@@ -52,6 +53,11 @@ class PlannedCall:
     predicted_cost: Decimal
     unlimited: Request | None = None
 
+    def noting_side_calls(self) -> PlannedCall:
+        """The same call, its request with an empty list for side calls of its own."""
+        request = self.request.noting_side_calls()
+        return PlannedCall(self.call_id, self.model, request, self.predicted_cost, self.unlimited)
+
 
 def plan_call(request: Request, call: Call) -> Request:
     """The client's request with what the policy wrote for this call, and nothing else changed."""
@@ -78,7 +84,7 @@ async def ask_all(
     if not calls:
         return
     started = time.monotonic()
-    calls = [replace(call, request=call.request.noting_side_calls()) for call in calls]
+    calls = [call.noting_side_calls() for call in calls]
     if len(calls) == 1:
         await _ask_one(calls[0], pool, turn, time_left_s, responses)
         return
@@ -102,7 +108,7 @@ async def _ask_one(
     started = time.monotonic()
     response = None
     try:
-        async with asyncio.timeout(time_left_s) as deadline:
+        with within(time_left_s) as deadline:
             response = await _ask(call, pool, turn)
     except TimeoutError:
         if not deadline.expired():

@@ -41,6 +41,17 @@ class Preference:
     max_turns: int = DEFAULT_MAX_TURNS
     simple: bool = False
 
+    def in_turns(self, max_turns: int) -> Preference:
+        """The same with so many turns."""
+        return Preference(
+            self.cost_weight,
+            self.target_quality,
+            self.max_cost_usd,
+            self.deadline_s,
+            max_turns,
+            self.simple,
+        )
+
     def shortfall(self, confidence: float | None) -> str | None:
         """Why an answer of this confidence is not what `target_quality` asked for; None if it is.
 

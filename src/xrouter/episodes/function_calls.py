@@ -72,7 +72,9 @@ def written_calls(text: str, *, offered: bool = False) -> list[NamedArguments] |
     """
     if len(text) > MAX_CHARACTERS:
         return None
-    named: list[NamedArguments] = [(match[1], match[2] or "{}") for match in _NAMED_TAG.finditer(text)]
+    named: list[NamedArguments] = (
+        [(match[1], match[2] or "{}") for match in _NAMED_TAG.finditer(text)] if "<" in text else []
+    )
     return tagged_calls(text) or named or _calls(text, loose=offered, depth=0)
 
 

@@ -90,6 +90,8 @@ def _number(text: str) -> str | None:
     """Canonical rational of a text that is one number, with or without a unit; None if it is something else."""
     if len(text) > MAX_NUMBER_LENGTH:
         return None
+    if text.isascii() and text.isdigit():
+        return text.lstrip("0") or "0"
     plain = text.replace("{,}", ",")
     if "\\" in plain:
         plain = plain.replace("\\%", "%").replace("\\$", "$").replace("\\!", "").replace("{,}", ",")
@@ -103,7 +105,9 @@ def _number(text: str) -> str | None:
     match = _RATIONAL.match(plain)
     if match is None or not _is_unit(plain[match.end() :]):
         return None
-    value = Fraction(match[3].replace(",", "")) * Fraction(10) ** int(match[4] or 0)
+    value = Fraction(match[3].replace(",", ""))
+    if match[4]:
+        value *= Fraction(10) ** int(match[4])
     if match[5]:
         denominator = Fraction(match[5].replace(",", ""))
         if denominator == 0:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import ProviderError, ProviderTimeoutError
 from ..messages import Block
 from ..providers.pool import Pool
@@ -18,9 +19,9 @@ from .transcript import Transcript
 
 
 class Sink(Protocol):
-    """Takes what a model streams, block by block. It may wait for a slow client."""
+    """Takes what a model streams, block by block; where a slow client is to be waited for it returns that wait."""
 
-    async def __call__(self, model: Model, block: Block) -> None: ...
+    def __call__(self, model: Model, block: Block) -> Awaitable[None] | None: ...
 
 
 async def stream_one(
@@ -32,19 +33,22 @@ async def stream_one(
     once a block has been passed on. What had been written by then is counted.
     """
     started = time.monotonic()
-    call = replace(call, request=call.request.noting_side_calls())
+    call = call.noting_side_calls()
     transcript = Transcript()
     fault: ProviderError | None = None
     opened = None
     ended = False
+
+    def take(block: Block) -> Awaitable[None] | None:
+        transcript.read(block)
+        return sink(call.model, block)
+
     try:
-        async with asyncio.timeout(time_left_s) as deadline:
+        with within(time_left_s) as deadline:
             opened = await open_stream(
                 pool.provider_of(call.model), call.model, call.request, timeout_s=time_left_s
             )
-            async for block in opened:
-                transcript.read(block)
-                await sink(call.model, block)
+            await opened.pass_on(take)
         ended = True
     except ProviderError as error:
         fault = error

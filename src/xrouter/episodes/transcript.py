@@ -19,6 +19,10 @@ class Transcript:
         self._served_model: str | None = None
 
     def read(self, block: Block) -> None:
+        if self.begun and block.text is not None:
+            if block.text:
+                self._texts.setdefault("content", []).append(block.text)
+            return
         if not self.begun:
             self.begun = True
             self._served_model = next((data["model"] for data, _ in block.pieces if data.get("model")), None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from types import TracebackType
 
 from ..accounts.admission import Admission
 from ..episodes.booking import Attribution
@@ -42,17 +42,19 @@ class Admitted:
         await self._admission.settle(spent, usage.total_tokens)
 
 
-@asynccontextmanager
-async def ended_once(admission: Admission) -> AsyncIterator[None]:
+class ended_once:  # noqa: N801 - read as a state: `async with ended_once(admission):`
     """The block settles the admission by booking; where it fails before, what was set aside is free again."""
-    try:
-        yield
-    except BooksClosedError:
-        await admission.release()
-        raise
-    except LedgerError:
-        # Nobody knows what is in the books: what was set aside stays so until it lapses.
-        raise
-    except BaseException:
-        await admission.release()
-        raise
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After any other LedgerError nobody knows what is in the books: what was set aside stays so until it lapses.
+        if error is not None and (isinstance(error, BooksClosedError) or not isinstance(error, LedgerError)):
+            await self._admission.release()

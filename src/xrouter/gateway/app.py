@@ -51,6 +51,7 @@ from .asgi import (
 )
 from .auth import ADMIN, check_origin
 from .chat_api import CHAT
+from .client import client_of
 from .client_key import bearer
 from .embedding_endpoint import EmbeddingEndpoint
 from .operations import Operations
@@ -98,7 +99,7 @@ class Gateway:
             await self._administer(scope, receive, send)
             return
         api = MESSAGES if scope["path"].startswith(f"{MESSAGES.path}/") else APIS.get(scope["path"], CHAT)
-        reply = Reply(send, request_id(scope), api)
+        reply = Reply(send, request_id(scope), api, client_of(scope))
         record = RequestRecord(reply.request_id, scope["path"])
         started = time.monotonic()
         metrics = self.services.metrics
@@ -198,7 +199,7 @@ class Gateway:
             with self.services.router.under_way():
                 await self._answering.answer(exchange, caller, scope, reply, record)
 
-        await until_disconnect(answer(), receive)
+        await until_disconnect(answer(), receive, client_of(scope))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

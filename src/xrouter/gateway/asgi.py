@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
 
@@ -13,6 +13,7 @@ import orjson
 
 from ..errors import BodyTooLargeError, XRouterError
 from .api import Api, Translator
+from .client import Client
 from .reply import error_headers
 
 Scope = MutableMapping[str, Any]
@@ -21,6 +22,8 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_HEADERS = "xrouter.headers"
+"""Where a scope keeps them by name, once one was asked for."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -29,10 +32,11 @@ class ClientDisconnected(Exception):  # noqa: N818 - an event, not a fault
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None
+    """The first of that name."""
+    found: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if found is None:
+        found = scope[_HEADERS] = dict(reversed(scope["headers"]))
+    return found.get(name)
 
 
 def header_text(scope: Scope, name: bytes) -> str | None:
@@ -45,7 +49,7 @@ def request_id(scope: Scope) -> str:
     given = header(scope, b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{secrets.token_hex(16)}"
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -74,39 +78,49 @@ def _too_large(limit: int) -> BodyTooLargeError:
     )
 
 
-async def until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+async def until_disconnect(
+    work: Coroutine[Any, Any, None], receive: Receive, client: Client | None = None
+) -> None:
     """Run `work` to its end in the current task, or cancel it when the client hangs up.
 
-    Call once the body is read. Raises ClientDisconnected, or what `work` raised.
+    Call once the body is read. client: tells of that where the server offers it; otherwise a task listens.
+    Raises ClientDisconnected, or what `work` raised.
     """
     task = asyncio.current_task()
     assert task is not None
-    watch = asyncio.create_task(_cancel_on_disconnect(receive, task))
+    hung_up = False
+
+    def cancel() -> None:
+        nonlocal hung_up
+        hung_up = True
+        task.cancel()
+
+    watch = asyncio.create_task(_listen(receive, cancel)) if client is None else client.watch(cancel)
     try:
         await work
     except asyncio.CancelledError:
         # Cancelled by the watch alone: the task itself goes on. Whoever else cancels it means it.
-        if watch.done() and not watch.cancelled() and watch.exception() is None and not task.uncancel():
+        if hung_up and not task.uncancel():
             raise ClientDisconnected from None
         raise
     finally:
         watch.cancel()
 
 
-async def _cancel_on_disconnect(receive: Receive, task: asyncio.Task[Any]) -> None:
+async def _listen(receive: Receive, hung_up: Callable[[], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    task.cancel()
+    hung_up()
 
 
 class Reply:
     """One response, whole (`json`) or streamed (`start`, `write`, `end`), in the words of one API.
 
     started_at: when its head was sent (`time.monotonic`). trace: a traceparent for the client.
-    on_stream: told when a stream of events begins.
+    on_stream: told when a stream of events begins. client: where the server offers more than ASGI.
     """
 
-    def __init__(self, send: Send, request_id: str, api: Api) -> None:
+    def __init__(self, send: Send, request_id: str, api: Api, client: Client | None = None) -> None:
         self.request_id = request_id
         self.started = False
         self.started_at: float | None = None
@@ -116,6 +130,7 @@ class Reply:
         self._send = send
         self._api = api
         self._translator: Translator | None = None
+        self._client = client
 
     @property
     def streaming(self) -> bool:
@@ -123,23 +138,17 @@ class Reply:
         return self._translator is not None
 
     async def json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
-        body = orjson.dumps(data)
-        await self._head(
-            status,
-            {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})},
-        )
-        await self._send({"type": "http.response.body", "body": body})
+        await self._whole(status, orjson.dumps(data), "application/json", headers or {})
 
     async def text(self, status: int, body: bytes, content_type: str) -> None:
-        await self._head(status, {"content-type": content_type, "content-length": str(len(body))})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._whole(status, body, content_type, {})
 
     async def start(self, translator: Translator, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of server-sent events; `translator` says what breaks it off, if anything does."""
         self._translator = translator
         if self.on_stream is not None:
             self.on_stream()
-        await self._head(
+        raw = self._begin(
             200,
             {
                 "content-type": "text/event-stream; charset=utf-8",
@@ -148,9 +157,13 @@ class Reply:
                 **(headers or {}),
             },
         )
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
-    async def write(self, events: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+    def write(self, events: bytes) -> Awaitable[None] | None:
+        """Write a piece of the stream; where that has to be waited for, what is to be awaited."""
+        if self._client is not None and self._client.write(events):
+            return None
+        return self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def end(self, events: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": events})
@@ -169,7 +182,15 @@ class Reply:
         body = self._api.error(error, self.request_id)
         await self.json(error.status, body, headers)
 
-    async def _head(self, status: int, headers: Mapping[str, str]) -> None:
+    async def _whole(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str]) -> None:
+        described = {"content-type": content_type, "content-length": str(len(body)), **headers}
+        raw = self._begin(status, described)
+        if self._client is None or not self._client.respond(status, raw, body):
+            await self._send({"type": "http.response.start", "status": status, "headers": raw})
+            await self._send({"type": "http.response.body", "body": body})
+
+    def _begin(self, status: int, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent; from here on the response counts as begun."""
         self.started, self.started_at, self.status = True, time.monotonic(), status
         raw = [
             (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
@@ -177,4 +198,4 @@ class Reply:
         raw.append((self._api.request_id_header.encode("ascii"), self.request_id.encode("ascii")))
         if self.trace is not None:
             raw.append((b"traceparent", self.trace.encode("ascii")))
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        return raw

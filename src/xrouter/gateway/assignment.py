@@ -121,6 +121,6 @@ def _named(router: Router, name: str, controls: Controls, caller: Caller) -> Ass
         for each in caller.allowed(chain(name, router.settings))
         if controls.scope.excludes(router.pool[each]) is None
     )
-    preference = replace(router.preference(**controls.wishes), max_turns=len(models))
-    scope = replace(controls.scope, allowed=frozenset(models))
+    preference = router.preference(**controls.wishes).in_turns(len(models))
+    scope = Scope(frozenset(models), controls.scope.forbidden, controls.scope.tags)
     return Assignment(Named(models), preference, scope, models, {})

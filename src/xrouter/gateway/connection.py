@@ -14,6 +14,7 @@ from typing import Any, cast
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from .client import EXTENSION, Client
 from .head_with_body import HeadWithBody
 
 RESERVED_FILES = 64
@@ -72,6 +73,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._in_body = False
         self._head_bytes = self._unparsed_bytes = 0
         self._answering: Any = None
+        self._client: Client | None = None
         self._request_due = _Deadline(self.loop, self._too_slow)
         self._unread_due = _Deadline(self.loop, self._unread)
 
@@ -93,6 +95,9 @@ class Connection(HttpToolsProtocol):
             # uvicorn tells only the last of several pipelined requests.
             answering.disconnected = True
             answering.message_event.set()
+            if self._client is not None:
+                self._client.lost()
+        self._client = None
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -146,6 +151,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._watch_unread()
+        if self._client is not None:
+            self._client.end()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -158,6 +165,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
+        self._client = Client(cycle)
+        cycle.scope["extensions"] = {EXTENSION: self._client}
         super()._start_asgi_task(cycle, app)
 
     def _count(self, size: int) -> None:

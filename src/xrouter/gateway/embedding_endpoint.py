@@ -12,6 +12,7 @@ from ..errors import RequestError, ServerStoppingError
 from ..observability.record import RequestRecord
 from .admitted import Admitted, ended_once
 from .asgi import Receive, Reply, Scope, read_body, until_disconnect
+from .client import client_of
 from .client_key import bearer
 from .controls import Controls, read_controls
 from .embeddings import Embedded, EmbeddingCall, embed, embedding_list, parse_embeddings, worst_cost
@@ -40,7 +41,7 @@ class EmbeddingEndpoint:
             with self._services.router.under_way():
                 await self._answer(call, caller, scope, reply, record)
 
-        await until_disconnect(answer(), receive)
+        await until_disconnect(answer(), receive, client_of(scope))
 
     async def _answer(
         self, call: EmbeddingCall, caller: Caller, connection: Scope, reply: Reply, record: RequestRecord

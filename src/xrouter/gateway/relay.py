@@ -6,7 +6,7 @@ The end of a stream is held back until the rows are committed; it carries `xrout
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -50,17 +50,29 @@ class Relay:
         self._held: dict[str, Any] | None = None
         self._renaming: list[tuple[bytes, bytes]] | None = None
 
-    async def __call__(self, model: Model, block: Block) -> None:
+    def __call__(self, model: Model, block: Block) -> Awaitable[None] | None:
         if not self._reply.started:
-            self._begin(model, block)
-            await self._reply.start(self._translator, {**self._headers, "x-xrouter-route": model.name})
-        plain = self._renaming is not None and not block.finished and block.usage is None
-        if plain and not any("xrouter" in data for data, _ in block.pieces):
-            await self._reply.write(self._renamed(block.raw))
-            return
+            return self._start(model, block)
+        if self._passes(block):
+            return self._reply.write(self._renamed(block.raw))
         events = b"".join([self._translated(data) for data, _ in block.pieces])
-        if events:
-            await self._reply.write(events)
+        return self._reply.write(events) if events else None
+
+    async def _start(self, model: Model, block: Block) -> None:
+        self._begin(model, block)
+        await self._reply.start(self._translator, {**self._headers, "x-xrouter-route": model.name})
+        waiting = self(model, block)
+        if waiting is not None:
+            await waiting
+
+    def _passes(self, block: Block) -> bool:
+        """Whether its bytes may go on as they are but for the names."""
+        if self._renaming is None:
+            return False
+        if block.text is not None:
+            return True
+        plain = not block.finished and block.usage is None
+        return plain and not any("xrouter" in data for data, _ in block.pieces)
 
     def _begin(self, model: Model, block: Block) -> None:
         """Where the client speaks the upstream's own language, its events are passed on as they are but for id and

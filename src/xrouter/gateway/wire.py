@@ -13,18 +13,20 @@ from ..errors import RequestError
 from ..messages import Request
 from .checks import Checks, check_fields, decode, integer, list_of, model_name, number, of, shown
 
-_ROUTES_ELSEWHERE = (
-    "api_base",
-    "api_key",
-    "base_url",
-    "custom_llm_provider",
-    "deployment_id",
-    "fallbacks",
-    "mock_response",
-    "models",
-    "plugins",
-    "provider",
-    "route",
+_ROUTES_ELSEWHERE = frozenset(
+    (
+        "api_base",
+        "api_key",
+        "base_url",
+        "custom_llm_provider",
+        "deployment_id",
+        "fallbacks",
+        "mock_response",
+        "models",
+        "plugins",
+        "provider",
+        "route",
+    )
 )
 """Fields with which upstreams that route themselves (OpenRouter, LiteLLM's proxy) let a client choose who answers, with
 which key and at what price. Here that is for the pool, keys and budgets to say."""
@@ -60,12 +62,13 @@ def chat_of(data: Mapping[str, Any]) -> Chat:
     for i, message in enumerate(messages):
         _check_content(f"messages[{i}].content", message)
     check_fields(data, _CHECKS)
-    for name in _ROUTES_ELSEWHERE:
-        if name in data:
-            raise RequestError(
-                f"{name} is not taken: who answers is decided here; xrouter.models narrows it down",
-                param=name,
-            )
+    elsewhere = _ROUTES_ELSEWHERE.intersection(data)
+    if elsewhere:
+        name = min(elsewhere)
+        raise RequestError(
+            f"{name} is not taken: who answers is decided here; xrouter.models narrows it down",
+            param=name,
+        )
     stream = bool(data.get("stream"))
     return Chat(
         model=model,

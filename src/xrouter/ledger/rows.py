@@ -54,7 +54,7 @@ def episode_row(entry: EpisodeEntry) -> tuple[object, ...]:
         text(entry.key_id),
         text(entry.user),
         text(entry.team),
-        json.dumps([text(tag) for tag in entry.tags]),
+        json.dumps([text(tag) for tag in entry.tags]) if entry.tags else "[]",
         text(entry.session),
         text(entry.trace_id),
         text(entry.cache),

@@ -154,18 +154,16 @@ class SqliteLedger:
 
     def _insert_all(self, connection: sqlite3.Connection, bookings: Sequence[_Booking]) -> bool:
         """Insert all rows, statement by statement: half as many as one booking after the other takes, each of which lets
-        go of the interpreter's lock and waits for it again. Nothing is left where one of them is at fault."""
-        connection.execute("SAVEPOINT bookings")
+        go of the interpreter's lock and waits for it again. Where one of them is at fault the transaction begins anew."""
         try:
             connection.executemany(INSERT_EPISODE, [booking.episode for booking in bookings])
             connection.executemany(INSERT_CALL, [call for booking in bookings for call in booking.calls])
             for booking in bookings:
                 booking.spent = [_charge(connection, scope, booking.cost_usd) for scope in booking.scopes]
         except _FAULTS_OF_A_BOOKING:
-            connection.execute("ROLLBACK TO bookings")
-            connection.execute("RELEASE bookings")
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
             return False
-        connection.execute("RELEASE bookings")
         return True
 
     def _insert_each(

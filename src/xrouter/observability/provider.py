@@ -96,9 +96,9 @@ class WatchedProvider:
         """The span ends with the stream; between two blocks the task is the consumer's, so it is current only while
         the stream is opened."""
         started = time.perf_counter()
-        watched = self._tracer.start(
-            span_name(model.id), "client", current_trace(), self._asked(model, request)
-        )
+        watched = self._tracer.start(span_name(model.id), "client", current_trace(), {})
+        if watched.recording:
+            watched.set(self._asked(model, request))
 
         def over(error: BaseException | None, usage: Usage | None) -> None:
             outcome = "ok" if error is None else kind_of(error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Literal, Protocol
 
 from ..errors import XRouterError
@@ -71,25 +71,34 @@ class SilentTracer:
     async def aclose(self) -> None: ...
 
 
-@contextmanager
-def span(
-    tracer: Tracer,
-    name: str,
-    kind: Kind = "internal",
-    attributes: Mapping[str, Attribute] | None = None,
-    *,
-    parent: TraceContext | None = None,
-) -> Iterator[Span]:
+class span:  # noqa: N801 - read as a noun: `with span(...) as now:`
     """A span around the block, below `parent` or the current one; what leaves the block as an error fails it."""
-    started = tracer.start(name, kind, parent or current_trace(), attributes or {})
-    try:
-        with in_trace(started.context):
-            yield started
-    except BaseException as error:
-        started.fail(kind_of(error))
-        raise
-    finally:
-        started.end()
+
+    __slots__ = ("_current", "_span")
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        kind: Kind = "internal",
+        attributes: Mapping[str, Attribute] | None = None,
+        *,
+        parent: TraceContext | None = None,
+    ) -> None:
+        self._span = tracer.start(name, kind, parent or current_trace(), attributes or {})
+        self._current = in_trace(self._span.context)
+
+    def __enter__(self) -> Span:
+        self._current.__enter__()
+        return self._span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._current.__exit__()
+        if error is not None:
+            self._span.fail(kind_of(error))
+        self._span.end()
 
 
 def kind_of(error: BaseException) -> str:

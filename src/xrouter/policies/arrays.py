@@ -21,8 +21,11 @@ from .baselines import list_price_BM
 from .batching import Batching
 from .doubt import doubt
 from .memory import ByPool, RememberedQueries
-from .states import ArrayPolicy, Bools, Choices, States
+from .states import ArrayPolicy, Bools, Choices, Floats, States
 from .target_quality import TargetQuality
+
+FEW = 3
+"""So many observations are decided one after the other: a batch of them, first turns and second ones mixed, takes longer."""
 
 
 class ServedPolicy:
@@ -57,8 +60,17 @@ class ServedPolicy:
 
     def decide_all(self, observations: Sequence[Observation]) -> list[Decision]:
         """Decisions on observations of one and the same pool."""
-        states = observe_all(observations, self._pool_view(observations[0].pool))
         text_BD = self._encode([observation.request.query for observation in observations])
+        if len(observations) > FEW:
+            return self._decide(observations, text_BD)
+        return [
+            decision
+            for row, observation in enumerate(observations)
+            for decision in self._decide([observation], text_BD[row : row + 1])
+        ]
+
+    def _decide(self, observations: Sequence[Observation], text_BD: Floats) -> list[Decision]:
+        states = observe_all(observations, self._pool_view(observations[0].pool))
         choices = self._policy.decide(text_BD, states)
         return [_decision(observation, states, choices, row) for row, observation in enumerate(observations)]
 

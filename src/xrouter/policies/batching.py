@@ -7,12 +7,16 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
+ENOUGH = 32
+"""So many are a batch in any case: a larger one costs each hardly less, and the loop stands still meanwhile."""
+
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
 
 
 class Batching(Generic[Asked, Told]):
-    """Collects until the event loop has run all that is ready, so a lone request waits for nothing.
+    """Collects until the event loop has run all that is ready, so a lone request waits for nothing. Where several wait
+    it looks for more in the loop's next turns as long as each brings some: a large batch costs each a fraction.
 
     answer_all: the answers, in order, to what is of one kind; it must not block. Where it fails, each is asked alone, so
         that an error harms nobody but the one it is about.
@@ -34,10 +38,17 @@ class Batching(Generic[Asked, Told]):
         here = self._gathering
         if here.loop is not loop or not here.waiting:
             here.loop, here.waiting = loop, []
-            loop.call_soon(self._answer, here.waiting)
+            loop.call_soon(self._gather, here.waiting, 1)
         told: asyncio.Future[Told] = loop.create_future()
         here.waiting.append((asked, told))
         return await told
+
+    def _gather(self, waiting: list[tuple[Asked, asyncio.Future[Told]]], before: int) -> None:
+        """before: so many waited a turn ago."""
+        if before < len(waiting) < ENOUGH:
+            asyncio.get_running_loop().call_soon(self._gather, waiting, len(waiting))
+        else:
+            self._answer(waiting)
 
     def _answer(self, waiting: list[tuple[Asked, asyncio.Future[Told]]]) -> None:
         self._gathering.waiting = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import aiohttp
@@ -83,6 +83,9 @@ class AiohttpAnswer:
             return await self._answer.content.readany()
         except _FAULTS as error:
             raise self._faults.broke_off(self._model) from error
+
+    async def push(self, take: Callable[[bytes], bool]) -> None:
+        """aiohttp has readers only."""
 
     async def finish(self) -> None:
         if not self._answer.content.at_eof():

@@ -1,8 +1,8 @@
 """The bytes of one event stream -> blocks. No I/O.
 
 Bytes that are already plain `data: {...}` lines, as they are nearly everywhere, are passed on as they came; each line
-is parsed once, which costs less than to search it for what matters and proves it whole. Whatever else the SSE standard
-allows goes through `sse.SSEParser` and comes out in the same plain form.
+is parsed once, which costs less than to search it for what matters and proves it whole, unless it is alike to one before
+(`alike.Alike`). Whatever else the SSE standard allows goes through `sse.SSEParser` and comes out in the same plain form.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import orjson
 
 from ..errors import ProviderError, ProviderResponseError
 from ..messages import Block, Chunk, Request, Usage
+from .alike import Alike
 from .openai_body import check_shape, json_object
 from .sse import DEFAULT_MAX_LINE_BYTES, SSEEvent, SSEParser
 from .tally import Tally
@@ -23,6 +24,9 @@ from .usage import usage_object, usage_of
 
 MAX_UNSPLIT_BYTES = 64 * 1024
 """Of an event that is not whole yet; a longer one goes to the parser, which does not begin again with each read."""
+
+SHAPES_TRIED = 4
+"""How many events are looked at for a shape that others share; the first, which names the role, often has its own."""
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -54,6 +58,8 @@ class BlockReader:
         self._error: ProviderError | None = None
         self._last: Block | None = None
         self._finished = False
+        self._alike: Alike | None = None
+        self._shapes_left = SHAPES_TRIED
 
     @property
     def failed(self) -> bool:
@@ -67,6 +73,10 @@ class BlockReader:
             return self._feed_parser(data)
         if self._tail:
             data, self._tail = self._tail + data, b""
+        if self._alike is not None and (text := self._alike.text_of(data)) is not None:
+            self.tally.add_text(text)
+            self._last = Block(data, None, text=text)
+            return self._last
         tail = b""
         if not data.endswith(b"\n\n"):
             cut = data.rfind(b"\n\n")
@@ -160,6 +170,9 @@ class BlockReader:
         raw = b"\n\n".join([*lines[: len(pieces)], b""])
         self._last = Block(raw, pieces, last_usage, finished=finished)
         self._finished = self._finished or finished
+        if self._shapes_left and len(pieces) == 1:
+            self._shapes_left -= 1
+            self._alike = Alike.of(lines[0], pieces[0][0]) or self._alike
         return self._last
 
     def _estimate(self, last: Mapping[str, Any]) -> Block:

@@ -40,6 +40,10 @@ class CircuitBreaker:
         return self._state
 
     @property
+    def closed(self) -> bool:
+        return self._state == "closed"
+
+    @property
     def reopens_in_s(self) -> float:
         """Seconds until an open circuit lets a probe through; 0 unless open."""
         if self._state != "open":

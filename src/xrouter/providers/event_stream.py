@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from ..errors import ProviderError
 from ..messages import Block
 from .block_reader import BlockReader
-from .streams import BlockStream
+from .streams import BlockStream, Take
 from .transport import Answer, Faults
 from .watchdog import Watchdog
 
@@ -49,11 +51,8 @@ class EventStream(BlockStream):
                 if watchdog is not None and watchdog.bites:
                     raise self._faults.timed_out(self._limit_s, self._model) from error
                 raise
-            self._read_bytes += len(data)
-            if self._read_bytes > self._max_bytes:
-                raise self._faults.too_long(self._max_bytes, self._model)
             if data:
-                block = reader.feed(data)
+                block = self._feed(data)
             else:
                 self._at_end = True
                 block = reader.finish()
@@ -67,6 +66,41 @@ class EventStream(BlockStream):
             return None
         self._ended = True
         return reader.end()
+
+    async def _push(self, take: Take) -> None:
+        watchdog, reader = self._watchdog, self._reader
+        slow: Awaitable[None] | None = None
+
+        def arrived(data: bytes) -> bool:
+            nonlocal slow
+            block = self._feed(data)
+            if block is None:
+                return not reader.done
+            if watchdog is not None:
+                watchdog.watch()
+            slow = take(block)
+            return slow is None and not (reader.done or reader.failed)
+
+        if self._at_end or reader.done or reader.failed:
+            return
+        if watchdog is not None:
+            watchdog.watch()
+        try:
+            await self._answer.push(arrived)
+        except ProviderError:
+            if watchdog is None or not watchdog.bites:
+                raise
+            # `_next` says that it took too long.
+        if slow is not None:
+            if watchdog is not None:
+                watchdog.rest()
+            await slow
+
+    def _feed(self, data: bytes) -> Block | None:
+        self._read_bytes += len(data)
+        if self._read_bytes > self._max_bytes:
+            raise self._faults.too_long(self._max_bytes, self._model)
+        return self._reader.feed(data)
 
     async def _close(self) -> None:
         if self._watchdog is not None:

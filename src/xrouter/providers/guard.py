@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import (
     CircuitOpenError,
     ModelCoolingError,
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 _AGAINST_THE_ENDPOINT = (ProviderTimeoutError, ProviderUnavailableError, ProviderResponseError)
 
+NEVER = float("-inf")
+
 
 class _Line:
     """What is known of one model at one endpoint."""
@@ -37,10 +40,15 @@ class _Line:
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self.breaker = breaker
-        self.cool_until = float("-inf")
+        self.cool_until = NEVER
         self.refusals = 0
         self.slots: asyncio.Semaphore | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether no clock need be looked at to say that it is well."""
+        return self.cool_until == NEVER and self.breaker.closed
 
 
 class GuardedProvider:
@@ -84,7 +92,9 @@ class GuardedProvider:
         return f"GuardedProvider({self.inner!r})"
 
     def health(self, model: Model) -> Health:
-        line = self._line(model)
+        line = self._lines.get((model.name, model.id))
+        if line is None or line.untroubled:
+            return OK
         if line.breaker.state == "open":
             return Health("open", line.breaker.reopens_in_s)
         cool_s = line.cool_until - self._clock()
@@ -176,7 +186,7 @@ class GuardedProvider:
 
     async def _timed(self, model: Model, ask: Callable[[float], Awaitable[T]], limit_s: float) -> T:
         try:
-            async with asyncio.timeout(limit_s):
+            with within(limit_s):
                 return await ask(limit_s)
         except TimeoutError as error:
             raise ProviderTimeoutError(
@@ -193,7 +203,7 @@ class GuardedProvider:
             await slots.acquire()
             return slots
         try:
-            async with asyncio.timeout(limit_s):
+            with within(limit_s):
                 await slots.acquire()
         except TimeoutError as error:
             raise ProviderTimeoutError(

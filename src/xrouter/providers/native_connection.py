@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
         self._answer: NativeAnswer | None = None
         self._head_bytes = 0
         self._interim = self._over = self._surplus = self._reusable = False
+        self._paused = False
 
     @property
     def open(self) -> bool:
@@ -61,11 +62,13 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     # asyncio's side
@@ -173,6 +176,7 @@ class NativeAnswer:
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
 
     @property
     def framed(self) -> bool:
@@ -188,12 +192,16 @@ class NativeAnswer:
             if self.complete:
                 return b""
             await self.wait()
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        if self._waiting_bytes > MAX_WAITING_BYTES and not self.complete:
-            self._connection.resume()
-        self._waiting_bytes = 0
-        return data
+        return self._taken()
+
+    async def push(self, take: Callable[[bytes], bool]) -> None:
+        if self._pieces or self.complete:
+            return
+        self._take = take
+        try:
+            await self.wait()
+        finally:
+            self._take = None
 
     async def finish(self) -> None:
         if not self.complete:
@@ -223,8 +231,25 @@ class NativeAnswer:
             raise self.error
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._take is not None and self._pieces and self.error is None:
+            try:
+                if self._take(self._taken()) and not self.complete:
+                    return
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits, not to the loop
+                waiter.set_exception(error)
+                return
+        waiter.set_result(None)
+
+    def _taken(self) -> bytes:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        if self._waiting_bytes > MAX_WAITING_BYTES and not self.complete:
+            self._connection.resume()
+        self._waiting_bytes = 0
+        return data
 
     def add_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import (
     ConfigurationError,
     ProviderError,
@@ -158,7 +159,7 @@ class OpenAIProvider:
             max_line_bytes=min(self._max_body_bytes, MAX_LINE_BYTES),
         )
         try:
-            async with asyncio.timeout(timeout_s):
+            with within(timeout_s):
                 answer = await self._answer(self._transport, model, payload, headers, "event-stream")
         except TimeoutError as error:
             raise self._faults.timed_out(timeout_s, model.name) from error
@@ -210,7 +211,7 @@ class OpenAIProvider:
     ) -> Mapping[str, Any]:
         """The JSON object that the upstream answers with."""
         try:
-            async with asyncio.timeout(timeout_s):
+            with within(timeout_s):
                 body = await self._whole_body(transport, model, payload, headers)
         except TimeoutError as error:
             raise self._faults.timed_out(timeout_s, model.name) from error

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..catalog.model import Model
+from ..deadlines import within
 from ..errors import ModelCoolingError, ProviderError, ProviderTimeoutError
 from ..messages import Chunk, Completion, Request, SideCall, Usage
 from .embedder import EmbeddingRequest, Embeddings, embedder_of
@@ -100,7 +101,7 @@ class RetryingProvider:
             return await self._retried(model, ask, side_calls)
         try:
             # Not handed down: that a caller is in a hurry does not speak against the endpoint.
-            async with asyncio.timeout(timeout_s):
+            with within(timeout_s):
                 return await self._retried(model, ask, side_calls)
         except TimeoutError as error:
             raise ProviderTimeoutError(

@@ -18,6 +18,9 @@ from .tally import Tally
 
 Ended = Callable[[BaseException | None], None]
 
+Take = Callable[[Block], Awaitable[None] | None]
+"""Takes a block at once; what it returns, if anything, is to be awaited before the next."""
+
 
 class BlockStream:
     """An opened stream. Iterate it once; close it early with `aclose`, which hangs up at once.
@@ -83,6 +86,18 @@ class BlockStream:
             raise StopAsyncIteration
         return block
 
+    async def pass_on(self, take: Take) -> None:
+        """Hand every block to `take` until the end. Raises as `__anext__` does, and what `take` raises."""
+        async for block in self:
+            waiting = take(block)
+            if waiting is not None:
+                await waiting
+            try:
+                await self._push(take)
+            except BaseException as error:
+                await self._end(error)
+                raise
+
     async def aclose(self) -> None:
         """Harmless when repeated, and after the end."""
         self._first = None
@@ -100,6 +115,10 @@ class BlockStream:
 
     async def _next(self) -> Block | None:
         raise NotImplementedError
+
+    async def _push(self, take: Take) -> None:
+        """Where a subclass can: hand blocks to `take` from within the loop's own callbacks, which spares a task's turn
+        for each. Returns whenever `_next` is to be asked again."""
 
     async def _close(self) -> None:
         raise NotImplementedError
@@ -122,8 +141,9 @@ async def open_stream(
 
     `timeout_s` bounds the wait for each block.
     """
-    if isinstance(provider, BlockProvider):
-        return await provider.open(model, request, timeout_s=timeout_s)
+    opens: BlockProvider | None = provider if hasattr(provider, "open") else None  # type: ignore[assignment]
+    if opens is not None:
+        return await opens.open(model, request, timeout_s=timeout_s)
     return await _ChunkStream(provider, model, request, timeout_s).start()
 
 

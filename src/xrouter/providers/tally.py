@@ -49,6 +49,11 @@ class Tally:
                 self._count(delta)
         return finished
 
+    def add_text(self, text: str) -> None:
+        """More text of the answer, and nothing else."""
+        if self.reported is None:
+            self._text += _bytes_of(text)
+
     def _count(self, delta: Mapping[str, Any]) -> None:
         text = delta.get("content")
         if isinstance(text, str):

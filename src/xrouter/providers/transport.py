@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ..errors import ProviderResponseError, ProviderTimeoutError, ProviderUnavailableError
@@ -26,6 +26,11 @@ class Answer(Protocol):
     async def read(self) -> bytes:
         """What has come of the body, waited for if need be; b"" at its end. Raises ProviderResponseError where
         the connection breaks off."""
+        ...
+
+    async def push(self, take: Callable[[bytes], bool]) -> None:
+        """Give what comes to `take` as it comes, without a task's turn, until it returns False, the body ends or the
+        connection breaks off: `read` tells which. A transport that cannot returns at once. Raises what `take` raises."""
         ...
 
     async def finish(self) -> None:
