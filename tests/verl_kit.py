@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -186,7 +187,8 @@ class Stage:
 
         from xrouter.training.verl.launch import CONFIG, prepare
 
-        prepare(toml(folder, folder / "model", **verl), run)
+        with ThreadPoolExecutor(1) as threads:  # it has a loop of its own, and tests run in one
+            threads.submit(prepare, toml(folder, folder / "model", **verl), run).result()
         self.config = OmegaConf.load(run / CONFIG)
         self.server = ScriptedServer(None, says)
         self.worker = AgentLoopWorker(self.config, self.server)
