@@ -159,7 +159,7 @@ def test_a_model_asked_twice_is_charged_twice(outcomes, folder, test_split, tmp_
             return selecting(shown[1]["call_id"])
         return says(None, ("call_weak", {"temperature": 0.1 * len(shown)}))
 
-    episodes, _ = play(rule, test_split, tmp_path)
+    episodes, _ = play(rule, test_split, tmp_path, call_arguments=("temperature",))
     _, result = judge(outcomes, folder, episodes)
     called = [len(one.calls) for one in episodes]
     assert set(called) == {2}
