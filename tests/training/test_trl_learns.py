@@ -1,4 +1,6 @@
-"""A tiny language model learns to route: taught the format by scripts that choose blindly, then by DAPO on recorded outcomes.
+"""A tiny language model learns to route: taught the format by scripts, then by DAPO on recorded outcomes.
+
+Of the scripts' episodes 15 % call the model that earned most, the others choose blindly.
 
 Minutes on one core. Needs the extra `trl`: pip install -e '.[dev,trl]', then pytest -m slow tests/training/test_trl_learns.py
 """
@@ -41,7 +43,7 @@ from xrouter.training.trl.settings import DemonstrationSettings  # noqa: E402
 from xrouter.training.trl.teacher import Script, Teacher  # noqa: E402
 
 pytestmark = pytest.mark.slow
-STEPS = 150
+STEPS = 140
 LAMBDA = 2.0
 """Of a call of `large`: that it is right nine times in ten is then not worth its price."""
 RECIPE = """
@@ -59,6 +61,7 @@ max_turns = 2
 [router]
 max_tokens = 64
 max_response_chars = 100
+prompt = "brief"
 """
 CONFIG = """
 data = "{data}"
@@ -71,13 +74,15 @@ threads = 1
 steps = {steps}
 groups = 8
 group_size = 8
-learning_rate = 5e-4
+learning_rate = 1e-3
 warmup_steps = 3
 weight_decay = 0.0
 problem_penalty = 0.1
 validate_every = {every}
 save_every = {every}
 [trl.demonstrations]
+teacher = "informed"
+informed = 0.15
 count = {demonstrations}
 epochs = 5
 batch = 16
@@ -100,7 +105,7 @@ class Kit:
         )
         run("dataset", "build", "--recipe", str(recipe), "--out", str(folder / "data"))
         self.options = router_of_data(folder / "data")
-        self.model = tiny_model(folder / "model", self._texts(), vocabulary=3_000)
+        self.model = tiny_model(folder / "model", self._texts(), vocabulary=1_500)
         rows = [i for i, split in enumerate(self.outcomes.splits) if split == "test"]
         self.held_out = [sample(self.outcomes, row, cost_weight=LAMBDA, max_turns=2) for row in rows]
 
@@ -156,7 +161,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
 
 def test_reward_rises_and_cost_falls_on_questions_never_seen(kit: Kit) -> None:
     out = kit.folder / "run"
-    config = kit.config("learns", steps=STEPS, every=25, demonstrations=600)
+    config = kit.config("learns", steps=STEPS, every=20, demonstrations=600)
     run("router-train", str(config), "--out", str(out))
     before, *_, after = [row for row in read_journal(out) if "validation/reward" in row]
     assert (before["step"], after["step"]) == (0, STEPS)
