@@ -62,7 +62,7 @@ def router_model(settings: Settings, catalog: Catalog) -> Model:
         raise UnknownPriceError(
             f"the price of the model that decides, {name!r}, is not known: set router_llm.price = "
             '{ input = "0.05", output = "0.10" } in USD per million tokens (--router-price 0.05/0.10; '
-            '0/0 for a free one)',
+            "0/0 for a free one)",
             param="router_llm.price",
         )
     made = priced_model(name, options, str(settings.file or "settings"))

@@ -34,7 +34,10 @@ class Journal:
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """Empty where nothing was trained."""
     path = folder / FILE
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

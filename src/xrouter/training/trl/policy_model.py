@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
 from ...errors import ConfigurationError
 from .chat_template import ChatTemplate
@@ -143,6 +143,7 @@ def load_weights(
 
     Raises ConfigurationError.
     """
+    logging.disable_progress_bar()  # the command line has one of its own
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
     except (OSError, ValueError) as error:

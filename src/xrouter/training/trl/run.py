@@ -86,7 +86,6 @@ class Run:
         self.folder, self._runner, self._report = folder, runner, report
         _open_folder(folder, settings, resume=resume)
         transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
         if self.trl.threads is not None:
             torch.set_num_threads(self.trl.threads)
         self.samples = _samples(settings.data / "train.parquet")
