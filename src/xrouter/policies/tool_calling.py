@@ -25,15 +25,13 @@ from ..errors import (
 )
 from ..messages import Completion, Message, Request, Usage
 from ..providers.provider import Provider
-from ..settings_tables.router_llm import CallArgument, RouterLLMSettings
+from ..settings_tables.router_llm import MIN_DECISION_TOKENS, CallArgument, RouterLLMSettings
 from .router_instructions import instructions
 from .router_reply import Reply, read_reply
 from .router_turns import turns
 from .router_view import SHORTEST_CUT, viewed
 from .stand_in import stand_in
 
-MIN_DECISION_TOKENS = 64
-"""A decision that may be shorter is not asked for: a call with its arguments takes about as much."""
 CHARACTERS_PER_TOKEN = 3
 """Of the conversation, to fit the router's window; fewer than in English prose, to be on the safe side."""
 

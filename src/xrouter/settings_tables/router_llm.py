@@ -18,6 +18,9 @@ OnFailure = Literal["answer", "error"]
 CALL_ARGUMENTS: tuple[CallArgument, ...] = get_args(CallArgument)
 """Everything that a router may be let say with a call."""
 
+MIN_DECISION_TOKENS = 64
+"""A decision that may be shorter is not asked for: a call with its arguments takes about as much."""
+
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -121,7 +124,7 @@ _READERS: Mapping[str, Callable[[Reader, str], Any]] = {
     "key_env": _variable,
     "price": _price,
     "context_window": whole(1_024),
-    "max_tokens": whole(16),
+    "max_tokens": whole(MIN_DECISION_TOKENS),
     "temperature": number(0, 2),
     "timeout_s": number(0, above=True),
     "tool_mode": one_of(*get_args(ToolMode)),

@@ -24,7 +24,7 @@ import transformers
 
 from ...errors import ConfigurationError, DataError
 from ...messages import Request
-from ...policies.tool_calling import MIN_DECISION_TOKENS
+from ...settings_tables.router_llm import MIN_DECISION_TOKENS
 from ...tasks.world import World
 from ..dataset.rows import Sample, load_samples
 from ..router.episode import RouterEpisode
