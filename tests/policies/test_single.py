@@ -73,10 +73,11 @@ def test_alone_as_in_a_batch_in_every_situation(seed: int, name: str, size: int)
         states = replace(states, doubt_BM=doubt_BM, alike_B=rng.random(8) < 0.4)
     text_BD = policy.encode([PROMPTS[i] for i in rng.integers(0, len(PROMPTS), 8)])
     together = policy.decide_batch(text_BD, states)
+    rounding = 1e-4 if name == "wild" else 1e-6  # weights that are far too large blow up what rounding leaves
     for b in range(8):
         alone = policy.decide(text_BD[b : b + 1], states.rows(np.array([b])))
         assert alone.call_BM[0].tolist() == together.call_BM[b].tolist()
-        assert alone.confidence_B[0] == pytest.approx(together.confidence_B[b], abs=1e-6)
+        assert alone.confidence_B[0] == pytest.approx(together.confidence_B[b], abs=rounding)
         assert alone.familiar_B[0] == together.familiar_B[b]
         assert (alone.select_B[0] < 0) == (together.select_B[b] < 0)
         if name == "packaged":  # wild networks are sure of several answers to the last digit
