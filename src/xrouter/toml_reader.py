@@ -125,4 +125,4 @@ def one_of(*choices: str) -> Callable[[Reader, str], str]:
 
 def _shown(key: str, value: object) -> str:
     """The value for a message; never a secret that was put where only its name belongs."""
-    return "(not shown)" if _SECRET.search(key) else repr(value)
+    return "(not shown)" if _SECRET.search(key) and not isinstance(value, (int, float)) else repr(value)

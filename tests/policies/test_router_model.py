@@ -118,7 +118,7 @@ params = { seed = 1 }
         ('url = "127.0.0.1:8000"', "must be a URL"),
         ('key_env = "sk-123-secret"', "not the key itself"),
         ('tool_mode = "hermes"', "one of native, text"),
-        ("max_tokens = 0", "a whole number from 16"),
+        ("max_tokens = 0", "a whole number from 64, got 0"),
         ('call_arguments = "temperature"', "a list of optimized_system_prompt and temperature"),
         ('call_arguments = ["top_p"]', "or [], got ['top_p']"),
         ('call_arguments = ["temperature", "temperature"]', "each once at most"),
