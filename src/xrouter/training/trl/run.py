@@ -99,16 +99,18 @@ class Run:
         checkpoint = last_checkpoint(self.folder)
         warm = self.folder / WARM
         transformers.set_seed(self.trl.seed)
-        self._report({"phase": "loading the model"})
-        policy = load_policy(self.trl, weights=warm if warm.is_dir() else None)
-        self._check_window(policy)
         step = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // self.trl.updates
+        # TRL would take one step more before it sees that there is none left.
+        done = checkpoint is not None and step >= self.trl.steps
+        self._report({"phase": "loading the model"})
+        policy = load_policy(self.trl, weights=checkpoint if done else warm if warm.is_dir() else None)
+        self._check_window(policy)
         journal = Journal(self.folder, resume_at=step if warm.is_dir() else None)
         if not warm.is_dir():
             if self.trl.demonstrations.count:
                 self._warm_start(policy, journal)
             _save_warm(policy, warm)
-        if self.trl.steps:
+        if self.trl.steps and not done:
             self._dapo(policy, journal, checkpoint)
         self._report({"phase": "saving the model"})
         policy.save(self.folder / MODEL)
